@@ -1,0 +1,34 @@
+use secrecy::{ExposeSecret as _, SecretSlice};
+
+use crate::at;
+use crate::attrs::Attrs;
+use crate::dir::SecretDir;
+use crate::error::{FileError, Operation, failed};
+use crate::name::{self, TEMPORARY};
+use crate::write::Temporary;
+
+/// More than a key share or a token has.
+const PROBE_SIZE: usize = 4096;
+
+impl SecretDir {
+    /// Does with a file of 4 KiB all that [`replace`](Self::replace) and [`remove`](Self::remove) do, and reads
+    /// it back. To be called before something is produced that cannot be produced again.
+    pub fn prove_writable(&self) -> Result<(), FileError> {
+        self.clear_strays();
+        let path = self.path();
+        let mut probe = vec![0; PROBE_SIZE];
+        getrandom::fill(&mut probe).map_err(failed(Operation::Create, path))?;
+        let probe = SecretSlice::from(probe);
+        let name = name::fresh(TEMPORARY).map_err(failed(Operation::Create, path))?;
+
+        Temporary::write(self, path, &probe, Attrs::PRIVATE)?.rename(&name)?;
+        let proven = self.sync().and_then(|()| self.read_in(&self.file, &name, PROBE_SIZE));
+        let removed = at::unlink(&self.file, &name).map_err(failed(Operation::Remove, path));
+
+        if proven?.expose_secret() != probe.expose_secret() {
+            return Err(FileError::NotReadBack { path: path.to_owned() });
+        }
+        removed?;
+        self.sync()
+    }
+}

@@ -1,0 +1,229 @@
+//! `auth/<mount>/`: AppRoles, their secret IDs, and logging in with them.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
+use tokio::time::Instant;
+use vaultrs::api::auth::approle::requests::{
+    DeleteSecretIDAccessorRequest, GenerateNewSecretIDRequest, ListSecretIDRequest, LoginWithApproleRequest,
+    ReadAppRoleRequest, ReadRoleIDRequest, ReadSecretIDAccessorRequest, SetAppRoleRequest,
+};
+
+use crate::token::{Auth, auth, seconds};
+use crate::{Reply, Retry, Target, VaultClient, VaultError, clock, found};
+
+/// A role's settings, as far as Vaultcrew sets them.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub struct Role {
+    /// The policies of its tokens.
+    #[serde(deserialize_with = "or_empty")]
+    pub token_policies: Vec<String>,
+    /// How long a token lives without renewal.
+    #[serde(deserialize_with = "seconds")]
+    pub token_ttl: Duration,
+    /// How long a token lives at most.
+    #[serde(deserialize_with = "seconds")]
+    pub token_max_ttl: Duration,
+    /// How long a secret ID lives; zero for ever.
+    #[serde(deserialize_with = "seconds")]
+    pub secret_id_ttl: Duration,
+    /// How often a secret ID can be used; zero without limit.
+    pub secret_id_num_uses: u64,
+    /// From where its secret IDs may be used; everywhere where empty.
+    #[serde(deserialize_with = "or_empty")]
+    pub secret_id_bound_cidrs: Vec<String>,
+    /// From where its tokens may be used; everywhere where empty.
+    #[serde(deserialize_with = "or_empty")]
+    pub token_bound_cidrs: Vec<String>,
+    /// Whether its tokens lack the `default` policy.
+    pub token_no_default_policy: bool,
+}
+
+/// A secret ID that was just made. The server never shows it again.
+#[derive(Clone, Debug, Deserialize)]
+pub struct IssuedSecretId {
+    /// The secret ID.
+    pub secret_id: SecretString,
+    /// By which it can be looked up and destroyed without being known.
+    pub secret_id_accessor: String,
+    /// How long it lives; zero for ever.
+    #[serde(deserialize_with = "seconds")]
+    pub secret_id_ttl: Duration,
+}
+
+/// `POST auth/<mount>/login`, sent once: five refusals can lock a role.
+pub async fn login(
+    client: &VaultClient,
+    mount: &str,
+    role_id: &SecretString,
+    secret_id: &SecretString,
+    by: Instant,
+) -> Result<Auth, VaultError> {
+    let request = LoginWithApproleRequest {
+        mount: mount.to_owned(),
+        role_id: role_id.expose_secret().to_owned(),
+        secret_id: secret_id.expose_secret().to_owned(),
+    };
+    auth(&client.call(Target::Leader, request, Retry::Never, by).await?)
+}
+
+/// The settings of a role, or `None` where there is none of that name.
+pub async fn read_role(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    by: Instant,
+) -> Result<Option<Role>, VaultError> {
+    let request = ReadAppRoleRequest { mount: mount.to_owned(), role_name: name.to_owned() };
+    let reply = found(client.call(Target::Leader, request, Retry::Idempotent, by).await)?;
+    reply.as_ref().map(Reply::data).transpose()
+}
+
+/// Creates a role, or sets these settings of an existing one.
+pub async fn write_role(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    role: &Role,
+    by: Instant,
+) -> Result<(), VaultError> {
+    let in_seconds = |span: Duration| Some(format!("{}s", span.as_secs()));
+    let request = SetAppRoleRequest {
+        mount: mount.to_owned(),
+        role_name: name.to_owned(),
+        bind_secret_id: Some(true),
+        token_policies: Some(role.token_policies.clone()),
+        token_ttl: in_seconds(role.token_ttl),
+        token_max_ttl: in_seconds(role.token_max_ttl),
+        secret_id_ttl: in_seconds(role.secret_id_ttl),
+        secret_id_num_uses: Some(role.secret_id_num_uses),
+        secret_id_bound_cidrs: Some(role.secret_id_bound_cidrs.clone()),
+        token_bound_cidrs: Some(role.token_bound_cidrs.clone()),
+        token_no_default_policy: Some(role.token_no_default_policy),
+        ..SetAppRoleRequest::default()
+    };
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+}
+
+/// The `role_id` of a role.
+pub async fn role_id(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    by: Instant,
+) -> Result<SecretString, VaultError> {
+    #[derive(Deserialize)]
+    struct RoleId {
+        role_id: SecretString,
+    }
+    let request = ReadRoleIDRequest { mount: mount.to_owned(), role_name: name.to_owned() };
+    let reply = client.call(Target::Leader, request, Retry::Idempotent, by).await?;
+    reply.data::<RoleId>().map(|data| data.role_id)
+}
+
+/// Issues a secret ID, by a request that is sent once: one whose answer is lost stays behind as a stray.
+pub async fn issue_secret_id(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    by: Instant,
+) -> Result<IssuedSecretId, VaultError> {
+    let request = GenerateNewSecretIDRequest {
+        mount: mount.to_owned(),
+        role_name: name.to_owned(),
+        ..GenerateNewSecretIDRequest::default()
+    };
+    client.call(Target::Leader, request, Retry::Never, by).await?.data()
+}
+
+/// The accessors of a role's secret IDs; some may belong to expired ones.
+pub async fn secret_id_accessors(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    by: Instant,
+) -> Result<Vec<String>, VaultError> {
+    #[derive(Deserialize)]
+    struct Keys {
+        keys: Vec<String>,
+    }
+    let request = ListSecretIDRequest { mount: mount.to_owned(), role_name: name.to_owned() };
+    let reply = found(client.call(Target::Leader, request, Retry::Idempotent, by).await)?;
+    reply.map_or(Ok(Vec::new()), |reply| reply.data::<Keys>().map(|data| data.keys))
+}
+
+/// A living secret ID as its accessor shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretIdStatus {
+    /// How long it was to live when it was issued; zero for ever.
+    pub ttl: Duration,
+    /// How long it lives from now on, by the server's own clock; `None` for ever.
+    pub remaining: Option<Duration>,
+}
+
+/// Looks a secret ID up by its accessor; `None` where it has expired or is gone.
+pub async fn look_up_accessor(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    accessor: &str,
+    by: Instant,
+) -> Result<Option<SecretIdStatus>, VaultError> {
+    #[derive(Deserialize)]
+    struct Found {
+        expiration_time: String,
+        #[serde(deserialize_with = "seconds")]
+        secret_id_ttl: Duration,
+    }
+    let request = ReadSecretIDAccessorRequest {
+        mount: mount.to_owned(),
+        role_name: name.to_owned(),
+        secret_id_accessor: accessor.to_owned(),
+    };
+    let reply = match found(client.call(Target::Leader, request, Retry::Idempotent, by).await)? {
+        // An expired one that the server has yet to clear away answers 204.
+        Some(reply) if !reply.body.is_empty() => reply,
+        _ => return Ok(None),
+    };
+    let data: Found = reply.data()?;
+    let ttl = data.secret_id_ttl;
+    if ttl.is_zero() {
+        return Ok(Some(SecretIdStatus { ttl, remaining: None }));
+    }
+    let expires = clock::rfc3339(&data.expiration_time)
+        .ok_or_else(|| reply.unexpected("an expiration_time that is no RFC 3339 time".to_owned()))?;
+    let now = clock::of_answer(&reply.headers).ok_or_else(|| {
+        reply.unexpected("no Date header, by which the expiration would be told".to_owned())
+    })?;
+    let remaining = expires.duration_since(now).unwrap_or_default();
+    Ok((!remaining.is_zero()).then_some(SecretIdStatus { ttl, remaining: Some(remaining) }))
+}
+
+/// Destroys a secret ID by its accessor. One that is gone already is done, though the server answers 500.
+pub async fn destroy_accessor(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    accessor: &str,
+    by: Instant,
+) -> Result<(), VaultError> {
+    let request = DeleteSecretIDAccessorRequest {
+        mount: mount.to_owned(),
+        role_name: name.to_owned(),
+        secret_id_accessor: accessor.to_owned(),
+    };
+    match client.call(Target::Leader, request, Retry::Never, by).await {
+        Err(VaultError::Unexpected { status: 500, messages, .. })
+            if messages.iter().any(|message| message.contains("failed to find accessor entry")) =>
+        {
+            Ok(())
+        }
+        result => found(result).map(drop),
+    }
+}
+
+/// Vault writes an empty list as `null` in some versions.
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Option::<Vec<String>>::deserialize(deserializer).map(Option::unwrap_or_default)
+}

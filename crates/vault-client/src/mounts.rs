@@ -1,0 +1,96 @@
+//! `sys/mounts` and `sys/auth`: which engines and auth methods there are, and making them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+use vaultrs::api::sys::requests::{
+    EnableAuthRequest, EnableEngineRequest, ListAuthsRequest, ListMountsRequest,
+};
+
+use crate::endpoint::Plain;
+use crate::{Retry, Target, VaultClient, VaultError};
+
+/// A secrets engine or an auth method.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Mount {
+    /// `kv`, `approle`, …
+    #[serde(rename = "type")]
+    pub mount_type: String,
+    /// What its maker wrote about it.
+    #[serde(default)]
+    pub description: String,
+    /// For `kv` its `version`.
+    #[serde(default)]
+    pub options: Option<BTreeMap<String, String>>,
+}
+
+/// The secrets engines by their path, which ends in `/`.
+pub async fn engines(client: &VaultClient, by: Instant) -> Result<BTreeMap<String, Mount>, VaultError> {
+    client.call(Target::Leader, ListMountsRequest {}, Retry::Idempotent, by).await?.data()
+}
+
+/// The auth methods by their path, which ends in `/`.
+pub async fn auth_methods(client: &VaultClient, by: Instant) -> Result<BTreeMap<String, Mount>, VaultError> {
+    client.call(Target::Leader, ListAuthsRequest {}, Retry::Idempotent, by).await?.data()
+}
+
+/// Enables a KV v2 engine at `mount`.
+pub async fn enable_kv2(
+    client: &VaultClient,
+    mount: &str,
+    description: &str,
+    by: Instant,
+) -> Result<(), VaultError> {
+    let request = EnableEngineRequest {
+        path: mount.to_owned(),
+        engine_type: Some("kv".to_owned()),
+        description: Some(description.to_owned()),
+        options: Some(HashMap::from([("version".to_owned(), "2".to_owned())])),
+        ..EnableEngineRequest::default()
+    };
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+}
+
+/// Enables the AppRole method at `auth/<mount>`.
+pub async fn enable_approle(
+    client: &VaultClient,
+    mount: &str,
+    description: &str,
+    by: Instant,
+) -> Result<(), VaultError> {
+    let request = EnableAuthRequest {
+        path: mount.to_owned(),
+        engine_type: Some("approle".to_owned()),
+        description: Some(description.to_owned()),
+        config: None,
+    };
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+}
+
+/// Whether failed logins lock a role out on the AppRole method at `auth/<mount>`.
+pub async fn lockout_enabled(client: &VaultClient, mount: &str, by: Instant) -> Result<bool, VaultError> {
+    #[derive(Deserialize)]
+    struct Tuning {
+        user_lockout_config: Option<Lockout>,
+    }
+    #[derive(Deserialize)]
+    struct Lockout {
+        #[serde(default)]
+        lockout_disable: bool,
+    }
+    let request = Plain::get(format!("sys/auth/{mount}/tune"));
+    let tuning: Tuning = client.call(Target::Leader, request, Retry::Idempotent, by).await?.data()?;
+    Ok(!tuning.user_lockout_config.is_some_and(|lockout| lockout.lockout_disable))
+}
+
+/// Switches the lockout off on the AppRole method at `auth/<mount>`, and ends every lock on it at once.
+///
+/// A secret ID is 128 random bits, which nobody guesses; with the lockout on, whoever knows a `role_id`
+/// keeps its service out by five failed logins.
+pub async fn disable_lockout(client: &VaultClient, mount: &str, by: Instant) -> Result<(), VaultError> {
+    let body = json!({ "user_lockout_config": { "lockout_disable": true } });
+    let request = Plain::post(format!("sys/auth/{mount}/tune"), body);
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+}

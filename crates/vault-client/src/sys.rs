@@ -1,0 +1,102 @@
+//! `sys/`: initialising, unsealing, who is active.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+use vaultrs::api::sys::requests::{StartInitializationRequest, UnsealRequest};
+
+use crate::endpoint::Plain;
+use crate::{Reply, Retry, Target, VaultClient, VaultError};
+
+/// `GET sys/seal-status`, which answers before and after unsealing, with or without a token.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct SealStatus {
+    /// Whether there is anything to unseal. A raft node that has yet to join says `false`.
+    pub initialized: bool,
+    /// Whether the node is sealed.
+    pub sealed: bool,
+    /// `shamir` where shares unseal it; another type unseals itself.
+    #[serde(rename = "type")]
+    pub seal_type: String,
+    /// The threshold: how many shares unseal it.
+    #[serde(rename = "t")]
+    pub threshold: usize,
+    /// How many shares there are.
+    #[serde(rename = "n")]
+    pub shares: usize,
+    /// How many shares the node holds of the current attempt.
+    pub progress: usize,
+    /// The server's version.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// Reads the seal status of the node with this index.
+pub async fn seal_status(client: &VaultClient, node: usize, by: Instant) -> Result<SealStatus, VaultError> {
+    client.call(Target::Node(node), Plain::get("sys/seal-status"), Retry::Never, by).await?.json()
+}
+
+/// `POST sys/init`, sent once and never again by itself.
+///
+/// The answer holds the key shares and the root token: it is given as it came, to be stored before it is read.
+pub async fn init(
+    client: &VaultClient,
+    node: usize,
+    shares: u8,
+    threshold: u8,
+    by: Instant,
+) -> Result<Reply, VaultError> {
+    let mut request = StartInitializationRequest::builder();
+    request.secret_shares(shares).secret_threshold(threshold);
+    // Every field of this builder has a default.
+    let request = request.build().unwrap_or_default();
+    client.call(Target::Node(node), request, Retry::Never, by).await
+}
+
+/// `PUT sys/unseal` with one key share, base64 or hex as the server gave it.
+pub async fn unseal(
+    client: &VaultClient,
+    node: usize,
+    share: &SecretString,
+    by: Instant,
+) -> Result<SealStatus, VaultError> {
+    let request = UnsealRequest { key: Some(share.expose_secret().to_owned()), ..UnsealRequest::default() };
+    client.call(Target::Node(node), request, Retry::Never, by).await?.json()
+}
+
+/// `PUT sys/unseal` with `reset`: the node forgets the shares of an unfinished attempt.
+pub async fn reset_unseal(client: &VaultClient, node: usize, by: Instant) -> Result<SealStatus, VaultError> {
+    let request = UnsealRequest { reset: Some(true), ..UnsealRequest::default() };
+    client.call(Target::Node(node), request, Retry::Never, by).await?.json()
+}
+
+/// `GET sys/leader`: whether this node is the active one.
+pub async fn is_leader(client: &VaultClient, node: usize, by: Instant) -> Result<bool, VaultError> {
+    #[derive(Deserialize)]
+    struct Leader {
+        ha_enabled: bool,
+        is_self: bool,
+    }
+    let leader: Leader = client.send(node, &Plain::get("sys/leader"), by).await?.json()?;
+    Ok(leader.is_self || !leader.ha_enabled)
+}
+
+/// `POST sys/capabilities-self`: what the client's token may do on each of `paths`, in their order.
+pub async fn capabilities_self(
+    client: &VaultClient,
+    paths: &[String],
+    by: Instant,
+) -> Result<Vec<Vec<String>>, VaultError> {
+    let request = Plain::post("sys/capabilities-self", json!({ "paths": paths }));
+    let reply = client.call(Target::Leader, request, Retry::Idempotent, by).await?;
+    let mut answered: std::collections::HashMap<String, serde_json::Value> = reply.data()?;
+    paths
+        .iter()
+        .map(|path| {
+            let capabilities = answered.remove(path).unwrap_or_default();
+            serde_json::from_value(capabilities)
+                .map_err(|_| reply.unexpected(format!("no list of capabilities for {path}")))
+        })
+        .collect()
+}

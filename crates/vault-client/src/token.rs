@@ -1,0 +1,50 @@
+//! `auth/token/`: what a login gives, and its renewal and end.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+use tokio::time::Instant;
+use vaultrs::api::token::requests::{RenewTokenSelfRequest, RevokeTokenSelfRequest};
+
+use crate::{Reply, Retry, Target, VaultClient, VaultError};
+
+/// The `auth` object of a login or a renewal.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Auth {
+    /// The token.
+    pub client_token: SecretString,
+    /// By which the token can be named without being known; empty for a batch token.
+    #[serde(default)]
+    pub accessor: String,
+    /// How long the token lives from now.
+    #[serde(deserialize_with = "seconds")]
+    pub lease_duration: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+}
+
+/// `POST auth/token/renew-self`: the client's own token, by its role's TTL.
+pub async fn renew_self(client: &VaultClient, by: Instant) -> Result<Auth, VaultError> {
+    let request = RenewTokenSelfRequest { increment: None };
+    auth(&client.call(Target::Leader, request, Retry::Never, by).await?)
+}
+
+/// `POST auth/token/revoke-self`: the client's own token and its leases.
+pub async fn revoke_self(client: &VaultClient, by: Instant) -> Result<(), VaultError> {
+    client.call(Target::Leader, RevokeTokenSelfRequest {}, Retry::Idempotent, by).await.map(drop)
+}
+
+/// The `auth` object of an answer.
+pub(crate) fn auth(reply: &Reply) -> Result<Auth, VaultError> {
+    #[derive(Deserialize)]
+    struct Granted {
+        auth: Auth,
+    }
+    reply.json::<Granted>().map(|granted| granted.auth)
+}
+
+/// A duration as Vault writes it in answers: whole seconds.
+pub(crate) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}

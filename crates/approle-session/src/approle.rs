@@ -1,0 +1,323 @@
+//! The driver: carries out what the [`Session`] decides.
+
+use std::hash::RandomState;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_runtime::{Exit, Failure};
+use backoff::Jitter;
+use boot_clock::{BootTime, sleep_until};
+use secrecy::SecretString;
+use vault_client::token::Auth;
+use vault_client::{VaultClient, VaultError, approle, token};
+
+use crate::{Action, Credentials, CredentialsError, Event, Lease, LoginArgs, Reason, Session, Step, Timing};
+
+/// Between two looks at the credentials directory.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two lines that say what is waited for.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the last revocation may take: a program that is told to stop has ten seconds in all.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// An AppRole's login, kept alive.
+pub struct AppRole {
+    client: VaultClient,
+    directory: PathBuf,
+    mount: String,
+    session: Session,
+    fingerprint_key: RandomState,
+    credentials: Option<Credentials>,
+    token: Option<SecretString>,
+    retired: Option<SecretString>,
+    problem: Option<Problem>,
+    waited: Waited,
+}
+
+/// What the last thing that went wrong was.
+#[derive(Debug)]
+enum Problem {
+    Credentials(CredentialsError),
+    Vault(VaultError),
+}
+
+struct Waited {
+    since: BootTime,
+    said: BootTime,
+}
+
+/// What came of an [`AppRole::perform`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is a new token.
+    Opened,
+    /// The token is the same, or there is none.
+    Unchanged,
+}
+
+/// No login within the time there was.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The directory holds no credentials.
+    #[error("no AppRole credentials came to {directory} within {waited:?}; bootstrap delivers them there")]
+    NoCredentials {
+        /// The credentials directory.
+        directory: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What was found instead.
+        #[source]
+        cause: Option<CredentialsError>,
+    },
+    /// Vault does not take the credentials.
+    #[error(
+        "Vault refuses the AppRole credentials in {directory}: expired, destroyed or of another Vault; \
+         bootstrap delivers new ones (waited {waited:?})"
+    )]
+    Refused {
+        /// The credentials directory.
+        directory: PathBuf,
+        /// How long other ones were waited for.
+        waited: Duration,
+        /// Vault's answer.
+        #[source]
+        cause: Option<VaultError>,
+    },
+    /// Vault did not answer.
+    #[error("no AppRole login within {waited:?}")]
+    Unavailable {
+        /// How long it was tried.
+        waited: Duration,
+        /// The last attempt.
+        #[source]
+        cause: Option<VaultError>,
+    },
+}
+
+impl Failure for LoginError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoCredentials { .. } => Exit::Config,
+            Self::Refused { .. } => Exit::Denied,
+            Self::Unavailable { .. } => Exit::Unavailable,
+        }
+    }
+}
+
+impl AppRole {
+    /// A login that is yet to be made, by `client` with the credentials that `args` name.
+    #[must_use]
+    pub fn new(client: VaultClient, args: &LoginArgs) -> Self {
+        let now = BootTime::now();
+        let timing = Timing { look_every: LOOK_EVERY, give_up: Some(now + args.wait) };
+        Self {
+            client,
+            directory: args.credentials_dir.clone(),
+            mount: args.approle_mount.clone(),
+            session: Session::new(timing),
+            fingerprint_key: RandomState::new(),
+            credentials: None,
+            token: None,
+            retired: None,
+            problem: None,
+            waited: Waited { since: now, said: now },
+        }
+    }
+
+    /// Waits for the first login and gives a client that speaks with its token.
+    pub async fn open(&mut self) -> Result<VaultClient, LoginError> {
+        loop {
+            if let Some(client) = self.client() {
+                return Ok(client);
+            }
+            match self.next() {
+                Step::Do(action) => {
+                    self.perform(action).await;
+                }
+                Step::SleepUntil(when) => {
+                    let say = self.waited.said + SAY_EVERY;
+                    sleep_until(when.min(say)).await;
+                    self.say_what_is_waited_for();
+                }
+                Step::Failed(reason) => return Err(self.failure(reason)),
+            }
+        }
+    }
+
+    /// A client that speaks with the token, while there is one that has not expired.
+    #[must_use]
+    pub fn client(&self) -> Option<VaultClient> {
+        let token = self.token.as_ref().filter(|_| self.session.is_open(BootTime::now()))?;
+        Some(self.client.with_token(token.clone()))
+    }
+
+    /// When the token expires, if it is not renewed.
+    #[must_use]
+    pub fn expires(&self) -> Option<BootTime> {
+        self.session.expires()
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn next(&self) -> Step {
+        self.session.next(BootTime::now())
+    }
+
+    /// Does it. Bounded by the client's time-out; must be driven to its end, lest a token be lost unrevoked.
+    pub async fn perform(&mut self, action: Action) -> Progress {
+        let event = match action {
+            Action::ReadCredentials => self.read_credentials(),
+            Action::Login => self.log_in().await,
+            Action::Renew => self.renew().await,
+            Action::Revoke => self.revoke_retired().await,
+        };
+        self.session.handle(BootTime::now(), event, Jitter::draw());
+        if matches!(event, Event::Opened(_)) { Progress::Opened } else { Progress::Unchanged }
+    }
+
+    /// Tells the session that Vault denied what the token must be allowed: it logs in anew.
+    pub fn lapsed(&mut self) {
+        self.session.handle(BootTime::now(), Event::Lapsed, Jitter::NONE);
+    }
+
+    /// Revokes what tokens there are. One that cannot be revoked now ends by its own TTL.
+    pub async fn close(self) {
+        let by = tokio::time::Instant::now() + FAREWELL;
+        for token in [self.token, self.retired].into_iter().flatten() {
+            if let Err(error) = token::revoke_self(&self.client.with_token(token), by).await {
+                tracing::warn!("the token was not revoked and ends by its own TTL: {error}");
+            }
+        }
+    }
+
+    fn read_credentials(&mut self) -> Event {
+        match Credentials::read(&self.directory) {
+            Ok(found) => {
+                let fingerprint = found.fingerprint(&self.fingerprint_key);
+                self.credentials = Some(found);
+                Event::Credentials(fingerprint)
+            }
+            Err(error) => {
+                self.problem = Some(Problem::Credentials(error));
+                Event::NoCredentials
+            }
+        }
+    }
+
+    async fn log_in(&mut self) -> Event {
+        // The session asks for a login only after credentials were read.
+        let Some(Credentials { role_id, secret_id }) = &self.credentials else { return Event::NoCredentials };
+        match approle::login(&self.client, &self.mount, role_id, secret_id, self.client.soon()).await {
+            Ok(auth) => {
+                let event = Event::Opened(lease(&auth));
+                let replaced = self.token.replace(auth.client_token);
+                self.retired = replaced.filter(|_| self.session.is_open(BootTime::now()));
+                tracing::info!(ttl = ?auth.lease_duration, "logged in by AppRole");
+                event
+            }
+            Err(error) => self.judge_login(error),
+        }
+    }
+
+    fn judge_login(&mut self, error: VaultError) -> Event {
+        let event = match &error {
+            VaultError::Refused { .. } => Event::Refused,
+            VaultError::Denied { .. } => Event::Denied,
+            transient => Event::Unavailable { retry_after: transient.retry_after() },
+        };
+        match event {
+            Event::Refused | Event::Denied => tracing::warn!("the AppRole login failed: {error}"),
+            _ => tracing::debug!("the AppRole login failed: {error}"),
+        }
+        self.problem = Some(Problem::Vault(error));
+        event
+    }
+
+    async fn renew(&mut self) -> Event {
+        let Some(client) = self.client() else { return Event::Lapsed };
+        match token::renew_self(&client, client.soon()).await {
+            Ok(auth) => {
+                tracing::debug!(ttl = ?auth.lease_duration, "renewed the token");
+                Event::Renewed(lease(&auth))
+            }
+            Err(error @ VaultError::Denied { .. }) => {
+                tracing::warn!("the token was revoked or has expired, logging in anew: {error}");
+                Event::Lapsed
+            }
+            Err(error) => {
+                tracing::warn!("the token could not be renewed, trying again: {error}");
+                let retry_after = error.retry_after();
+                self.problem = Some(Problem::Vault(error));
+                Event::Unavailable { retry_after }
+            }
+        }
+    }
+
+    async fn revoke_retired(&mut self) -> Event {
+        if let Some(token) = self.retired.take() {
+            let client = self.client.with_token(token);
+            if let Err(error) = token::revoke_self(&client, client.soon()).await {
+                tracing::warn!("the replaced token was not revoked and ends by its own TTL: {error}");
+            }
+        }
+        Event::Revoked
+    }
+
+    fn say_what_is_waited_for(&mut self) {
+        let now = BootTime::now();
+        if now < self.waited.said + SAY_EVERY {
+            return;
+        }
+        self.waited.said = now;
+        let waited = now.saturating_since(self.waited.since).as_secs();
+        match self.session.reason() {
+            Reason::NoCredentials => {
+                tracing::info!(
+                    "waiting for AppRole credentials in {} ({waited} s)",
+                    self.directory.display()
+                );
+            }
+            Reason::Refused | Reason::Denied => {
+                tracing::info!(
+                    "waiting for other AppRole credentials in {} ({waited} s)",
+                    self.directory.display()
+                );
+            }
+            Reason::Unavailable => {
+                if let Some(Problem::Vault(error)) = &self.problem {
+                    tracing::info!("waiting for Vault ({waited} s): {error}");
+                }
+            }
+        }
+    }
+
+    fn failure(&mut self, reason: Reason) -> LoginError {
+        let waited = Duration::from_secs(BootTime::now().saturating_since(self.waited.since).as_secs());
+        let directory = self.directory.clone();
+        let problem = self.problem.take();
+        let vault = |problem| if let Some(Problem::Vault(error)) = problem { Some(error) } else { None };
+        match reason {
+            Reason::NoCredentials => LoginError::NoCredentials {
+                directory,
+                waited,
+                cause: if let Some(Problem::Credentials(error)) = problem { Some(error) } else { None },
+            },
+            Reason::Refused | Reason::Denied => {
+                LoginError::Refused { directory, waited, cause: vault(problem) }
+            }
+            Reason::Unavailable => LoginError::Unavailable { waited, cause: vault(problem) },
+        }
+    }
+}
+
+impl std::fmt::Debug for AppRole {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("AppRole").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+const fn lease(auth: &Auth) -> Lease {
+    Lease { ttl: auth.lease_duration, renewable: auth.renewable }
+}

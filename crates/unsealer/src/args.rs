@@ -1,0 +1,82 @@
+//! The command line.
+#![allow(clippy::doc_markdown, reason = "these doc comments are the help text, which has no backticks")]
+
+use std::path::PathBuf;
+
+use agent_runtime::{ConnectionArgs, HealthArgs, LogArgs, StatusArgs};
+use clap::{Parser, Subcommand};
+
+/// Initialises Vault once, keeps its key shares safe, and keeps every node unsealed
+///
+/// On a Vault that was never initialised, unsealer makes 5 key shares of which any 3 unseal it, and stores
+/// them and the root token before it goes on. On every later start it unseals with the stored shares. Nothing
+/// is ever overwritten: where the keys directory and the server do not fit together, it says so and stops.
+#[derive(Debug, Parser)]
+#[command(name = "unsealer", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) vault: ConnectionArgs,
+
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  unsealer run --vault-addr http://vault:8200
+  unsealer run --vault-addr http://vault-1:8200,http://vault-2:8200,http://vault-3:8200
+  unsealer status --json
+
+Exit codes: 0 done, 1 failed, 2 usage, 69 Vault unavailable, 77 permission denied,
+78 the keys directory or the configuration is wrong.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Initialise if needed, unseal, and keep unsealed until told to stop
+    Run {
+        #[command(flatten)]
+        store: Store,
+        #[command(flatten)]
+        status: StatusArgs,
+    },
+    /// Initialise if needed, store the keys, and end
+    Init {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Unseal every node with the stored keys, and end
+    Unseal {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Show every node's seal status
+    Status {
+        /// Show it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether a running `unsealer run` keeps every node unsealed; for the container's HEALTHCHECK
+    Healthcheck {
+        #[command(flatten)]
+        health: HealthArgs,
+    },
+}
+
+/// Where keys and root token are kept.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Store {
+    /// Directory of the key shares, mode 0700, that only unsealer mounts; made where it is missing
+    #[arg(long, env = "VAULTCREW_KEYS_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(default_value = "/vault/keys")]
+    pub(crate) keys_dir: PathBuf,
+
+    /// File for the root token, in a directory of its own that bootstrap mounts too
+    #[arg(long, env = "VAULTCREW_ROOT_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    #[arg(default_value = "/vault/root/root-token")]
+    pub(crate) root_token_file: PathBuf,
+}

@@ -1,0 +1,106 @@
+//! The break-glass role: what is left to regain root with, once the root token is revoked.
+//!
+//! The endpoints that made a root token from key shares alone are off by default in newer servers. What they
+//! want besides the shares is a token that may use them: this role's. It can do that and take snapshots, and
+//! nothing else; its secret ID lies beside the shares and never expires.
+
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secret_file::{Attrs, SetFile};
+use std::time::Duration;
+use vault_client::approle::Role;
+use vault_client::{VaultClient, VaultError, approle, mounts, policy, token};
+
+use crate::error::UnsealerError;
+use crate::key_store::KeyStore;
+
+/// A mount of its own: a change to the services' AppRole mount must not reach it.
+const MOUNT: &str = "vaultcrew-break-glass";
+const ROLE: &str = "break-glass";
+const POLICY_NAME: &str = "vaultcrew-break-glass";
+
+/// Both generations of endpoints, each with the 3 shares on top, and snapshots.
+const POLICY: &str = r#"# Made by vaultcrew's unsealer: regains root together with 3 key shares, and takes snapshots.
+path "sys/generate-root-token/attempt" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+path "sys/generate-root-token/update" {
+  capabilities = ["create", "update"]
+}
+path "sys/generate-root/attempt" {
+  capabilities = ["create", "read", "update", "delete", "sudo"]
+}
+path "sys/generate-root/update" {
+  capabilities = ["create", "update", "sudo"]
+}
+path "sys/storage/raft/snapshot" {
+  capabilities = ["read"]
+}
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
+"#;
+
+/// Makes the break-glass role and proves it by a login, if that has not been done and a root token is here.
+///
+/// Gives whether there is a credential afterwards.
+pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<bool, UnsealerError> {
+    let directory = store.break_glass()?;
+    if directory
+        .names()
+        .map_err(crate::key_store::KeyStoreError::File)?
+        .iter()
+        .any(|name| name == "secret_id")
+    {
+        return Ok(true);
+    }
+    let Some(root_token) = store.root_token()? else { return Ok(false) };
+    let root = client.with_token(root_token);
+    make_role(&root).await?;
+
+    let by = client.soon();
+    // A kill between issuing and storing leaves a secret ID that nobody has.
+    for accessor in approle::secret_id_accessors(&root, MOUNT, ROLE, by).await? {
+        approle::destroy_accessor(&root, MOUNT, ROLE, &accessor, by).await?;
+    }
+    let role_id = approle::role_id(&root, MOUNT, ROLE, by).await?;
+    let secret_id = approle::issue_secret_id(&root, MOUNT, ROLE, by).await?.secret_id;
+    prove(client, &role_id, &secret_id).await?;
+
+    let bytes = |value: &SecretString| SecretSlice::from(value.expose_secret().as_bytes().to_vec());
+    let (role_id, secret_id) = (bytes(&role_id), bytes(&secret_id));
+    let attrs = Attrs::mode(0o400);
+    let files = [
+        SetFile { name: "role_id", value: &role_id, attrs },
+        SetFile { name: "secret_id", value: &secret_id, attrs },
+    ];
+    directory.replace_set(&files).map_err(crate::key_store::KeyStoreError::File)?;
+    tracing::info!("the break-glass credential is in {}, proven by a login", directory.path().display());
+    Ok(true)
+}
+
+async fn make_role(root: &VaultClient) -> Result<(), VaultError> {
+    let by = root.soon();
+    if !mounts::auth_methods(root, by).await?.contains_key(&format!("{MOUNT}/")) {
+        mounts::enable_approle(root, MOUNT, "vaultcrew: break-glass credential of unsealer", by).await?;
+    }
+    mounts::disable_lockout(root, MOUNT, by).await?;
+    policy::write(root, POLICY_NAME, POLICY, by).await?;
+    let role = Role {
+        token_policies: vec![POLICY_NAME.to_owned()],
+        token_ttl: Duration::from_mins(10),
+        token_max_ttl: Duration::from_mins(30),
+        token_no_default_policy: true,
+        ..Role::default()
+    };
+    approle::write_role(root, MOUNT, ROLE, &role, by).await
+}
+
+async fn prove(
+    client: &VaultClient,
+    role_id: &SecretString,
+    secret_id: &SecretString,
+) -> Result<(), VaultError> {
+    let by = client.soon();
+    let auth = approle::login(client, MOUNT, role_id, secret_id, by).await?;
+    token::revoke_self(&client.with_token(auth.client_token), by).await
+}

@@ -1,0 +1,50 @@
+//! What can end unsealer.
+
+use std::io;
+
+use agent_runtime::{ConnectionError, Exit, Failure, HealthError};
+use vault_client::VaultError;
+
+use crate::init::InitError;
+use crate::key_store::KeyStoreError;
+use crate::unseal::UnsealError;
+
+/// What can end unsealer. Each cause speaks for itself.
+#[derive(Debug, thiserror::Error)]
+pub enum UnsealerError {
+    /// The connection flags.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The keys directory.
+    #[error(transparent)]
+    KeyStore(#[from] KeyStoreError),
+    /// Initialising.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// Unsealing.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+    /// A request besides those.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The health check.
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    /// The answer on stdout.
+    #[error("the answer cannot be written to stdout")]
+    Output(#[from] io::Error),
+}
+
+impl Failure for UnsealerError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Connection(error) => error.exit(),
+            Self::KeyStore(error) => error.exit(),
+            Self::Init(error) => error.exit(),
+            Self::Unseal(error) => error.exit(),
+            Self::Vault(error) => error.exit(),
+            Self::Health(error) => error.exit(),
+            Self::Output(_) => Exit::Failed,
+        }
+    }
+}

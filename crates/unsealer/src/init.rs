@@ -1,0 +1,128 @@
+//! Initialising, once.
+
+use agent_runtime::{Exit, Failure};
+use vault_client::{VaultClient, VaultError, sys};
+
+use crate::UnsealerError;
+use crate::key_store::{KeyStore, KeyStoreError, Stored};
+
+/// How many key shares are made.
+const SHARES: u8 = 5;
+
+/// How many of them unseal.
+const THRESHOLD: u8 = 3;
+
+/// The node that is initialised; the others join it. Two inits make two clusters, `retry_join` or not.
+pub(crate) const INIT_NODE: usize = 0;
+
+/// Why there is no initialised Vault whose keys are here.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// A request failed.
+    #[error("Vault could not be initialised")]
+    Vault(#[source] VaultError),
+    /// The keys cannot be kept, or not be read.
+    #[error(transparent)]
+    KeyStore(#[from] KeyStoreError),
+    /// The answer to an earlier request never came, and the server has carried it out.
+    #[error(
+        "this Vault is initialised, and its keys were never received: an earlier start was cut off between the \
+         request and the answer. Nobody has these keys, and the Vault holds nothing yet. To begin anew, stop \
+         Vault, empty its storage, remove {journal} and start both again"
+    )]
+    AnswerLost {
+        /// The note that the earlier start left.
+        journal: String,
+    },
+    /// The server is initialised, and its keys are elsewhere.
+    #[error(
+        "this Vault is initialised, but {keys_dir} holds no keys for it: mount or copy the directory with \
+         unseal-key-1 to -5 of this Vault there; nothing will be initialised or overwritten"
+    )]
+    KeysElsewhere {
+        /// The keys directory.
+        keys_dir: String,
+    },
+    /// There are keys, but the server is not initialised.
+    #[error(transparent)]
+    Occupied(KeyStoreError),
+}
+
+impl Failure for InitError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Vault(error) => error.exit(),
+            Self::KeyStore(error) | Self::Occupied(error) => error.exit(),
+            Self::AnswerLost { .. } | Self::KeysElsewhere { .. } => Exit::Config,
+        }
+    }
+}
+
+/// What [`ensure`] found or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Initialised {
+    /// It was initialised by this call, or its keys were split by it.
+    Now,
+    /// It was initialised before, and its keys are here.
+    Before,
+    /// It was initialised before, unseals itself, and needs no keys.
+    ByItself,
+}
+
+/// `unsealer init`.
+pub(crate) async fn command(client: &VaultClient, store: &KeyStore) -> Result<Exit, UnsealerError> {
+    let text = match ensure(client, store).await? {
+        Initialised::Now => format!("initialised; {SHARES} key shares are in {}\n", store.path().display()),
+        Initialised::Before => format!("initialised already; its keys are in {}\n", store.path().display()),
+        Initialised::ByItself => "initialised already, and unseals itself\n".to_owned(),
+    };
+    agent_runtime::print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Makes sure that Vault is initialised and its keys are in the store, finishing what an earlier run began.
+pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<Initialised, InitError> {
+    let stored = store.stored()?;
+    if let Stored::Received = stored {
+        tracing::warn!("an earlier start was cut off after the initialisation: splitting the answer it kept");
+        store.split()?;
+        return Ok(Initialised::Now);
+    }
+    let status = sys::seal_status(client, INIT_NODE, client.soon()).await.map_err(InitError::Vault)?;
+    match (status.initialized, stored) {
+        (true, Stored::Keys(_)) => Ok(Initialised::Before),
+        (true, _) if status.seal_type != "shamir" && !status.sealed => Ok(Initialised::ByItself),
+        (true, Stored::Requested) => {
+            Err(InitError::AnswerLost { journal: store.path().join("init-requested").display().to_string() })
+        }
+        (true, _) => Err(InitError::KeysElsewhere { keys_dir: store.path().display().to_string() }),
+        (false, Stored::Keys(shares)) => {
+            let first = shares.first().map_or(1, |share| share.number);
+            let path = store.path().join(format!("unseal-key-{first}"));
+            Err(InitError::Occupied(KeyStoreError::Occupied { path }))
+        }
+        (false, _) => {
+            initialise(client, store).await?;
+            Ok(Initialised::Now)
+        }
+    }
+}
+
+async fn initialise(client: &VaultClient, store: &KeyStore) -> Result<(), InitError> {
+    store.prepare()?;
+    tracing::info!("initialising Vault with {SHARES} key shares, threshold {THRESHOLD}");
+    let reply = match sys::init(client, INIT_NODE, SHARES, THRESHOLD, client.soon()).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            // A clear refusal (another init was first) made no keys. After anything else they may exist.
+            if matches!(error, VaultError::Refused { .. }) {
+                store.withdraw()?;
+            }
+            return Err(InitError::Vault(error));
+        }
+    };
+    store.keep_response(&reply.body)?;
+    store.split()?;
+    tracing::info!("the key shares are in {}", store.path().display());
+    Ok(())
+}

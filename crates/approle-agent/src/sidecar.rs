@@ -1,0 +1,138 @@
+//! Staying: the token is kept alive and the rendered secrets current.
+
+use std::time::Duration;
+
+use agent_runtime::{Exit, Shutdown, StatusFile};
+use approle_session::{AppRole, Progress, Step};
+use backoff::{Jitter, Policy};
+use boot_clock::BootTime;
+use secret_file::Changed;
+use serde::Serialize;
+use vault_client::{VaultClient, VaultError};
+
+use crate::AgentError;
+use crate::args::SecretArgs;
+use crate::render::Outputs;
+use crate::secrets::Secrets;
+
+/// Between two reads of the secrets, and what chance adds to it so that agents spread out.
+const REFRESH_EVERY: Duration = Duration::from_secs(270);
+const REFRESH_SPREAD: Duration = Duration::from_secs(30);
+
+/// Between two reads while one failed.
+const RETRY_DELAYS: Policy = match Policy::new(Duration::from_secs(1), Duration::from_secs(30)) {
+    Ok(policy) => policy,
+    Err(_) => panic!("the first delay is above zero and below the ceiling"),
+};
+
+/// How long the status file can be believed: the longest sleep is a look at the credentials directory.
+const FRESH_FOR: Duration = Duration::from_mins(1);
+
+/// When to read the secrets next, and how that went so far.
+struct Refresh {
+    due: BootTime,
+    failures: u32,
+    rendered: bool,
+}
+
+#[derive(Serialize)]
+struct Details {
+    /// Seconds that the token lives on, if it is not renewed.
+    token_ttl: u64,
+    /// Reads that failed in a row.
+    failures: u32,
+}
+
+/// Keeps the session open and the outputs current until told to stop, then revokes the token.
+pub(crate) async fn stay(
+    client: VaultClient,
+    args: &SecretArgs,
+    outputs: &Outputs,
+    mut status: StatusFile,
+    shutdown: &Shutdown,
+) -> Result<Exit, AgentError> {
+    let mut approle = AppRole::new(client, &args.login);
+    let mut refresh = Refresh { due: BootTime::now(), failures: 0, rendered: false };
+    report(&mut status, &approle, &refresh);
+    let Ok(opened) = shutdown.or_stop(approle.open()).await else {
+        return Ok(Exit::Done);
+    };
+    opened?;
+    while !shutdown.is_ordered() {
+        let now = BootTime::now();
+        match approle.next() {
+            // An action is driven to its end: a login that is cut off leaves a token that nobody revokes.
+            Step::Do(action) => {
+                if approle.perform(action).await == Progress::Opened {
+                    refresh.due = now;
+                }
+            }
+            Step::SleepUntil(_) if now >= refresh.due => {
+                if let Some(client) = approle.client() {
+                    let read = Secrets::read(&client, &args.kv_mount, &args.secrets).await;
+                    let rendered = read.and_then(|secrets| outputs.render(&secrets));
+                    if matches!(&rendered, Err(AgentError::Read { cause: VaultError::Denied { .. }, .. })) {
+                        approle.lapsed();
+                    }
+                    refresh.settle(rendered);
+                } else {
+                    refresh.due = now + REFRESH_EVERY;
+                }
+            }
+            Step::SleepUntil(when) => {
+                if shutdown.sleep_until(when.min(refresh.due)).await.is_err() {
+                    break;
+                }
+            }
+            // A session that was open once never gives up.
+            Step::Failed(_) => break,
+        }
+        report(&mut status, &approle, &refresh);
+    }
+    approle.close().await;
+    Ok(Exit::Done)
+}
+
+impl Refresh {
+    /// Sets the next read. The last good files stay whatever happens.
+    fn settle(&mut self, rendered: Result<Changed, AgentError>) {
+        let now = BootTime::now();
+        match rendered {
+            Ok(changed) => {
+                if changed == Changed::Yes {
+                    tracing::info!("rendered the secrets");
+                } else if self.failures > 0 {
+                    tracing::info!("the secrets can be read again");
+                }
+                self.rendered = true;
+                self.failures = 0;
+                self.due = now + REFRESH_EVERY + Jitter::draw().of(REFRESH_SPREAD);
+            }
+            Err(error) => {
+                let text = agent_runtime::with_causes(&error);
+                if self.failures == 0 {
+                    tracing::warn!("the secrets stay as they are: {text}");
+                } else {
+                    tracing::debug!("the secrets stay as they are: {text}");
+                }
+                self.due = now + RETRY_DELAYS.delay(self.failures, Jitter::draw());
+                self.failures = self.failures.saturating_add(1);
+            }
+        }
+    }
+}
+
+fn report(status: &mut StatusFile, approle: &AppRole, refresh: &Refresh) {
+    let now = BootTime::now();
+    let left = approle.expires().map_or(Duration::ZERO, |expires| expires.saturating_since(now));
+    let open = !left.is_zero();
+    let state = match (open, refresh.rendered) {
+        (true, true) => "logged in, secrets rendered",
+        (true, false) => "logged in, secrets not rendered yet",
+        (false, true) => "not logged in, the last secrets stay",
+        (false, false) => "not logged in",
+    };
+    // Whole minutes: a status that changes each second would be written each second.
+    let details = Details { token_ttl: left.as_secs() / 60 * 60, failures: refresh.failures };
+    status.report(open && refresh.rendered, state, FRESH_FOR, details);
+}

@@ -11,11 +11,16 @@ use clap::{Arg, ArgMatches, Command, Parser};
 /// is unset; for `VAULT_*` the `BAO_*` variable of the same name is taken where the first is unset.
 #[must_use]
 pub fn parse<A: Parser>() -> A {
-    let parsed = with_environment(A::command(), &is_set).try_get_matches();
+    let parsed = with_last_winning(with_environment(A::command(), &is_set)).try_get_matches();
     match parsed.and_then(|matches: ArgMatches| A::from_arg_matches(&matches)) {
         Ok(args) => args,
         Err(error) => error.exit(),
     }
+}
+
+/// A flag that is given again replaces the one before, as a Compose override needs it.
+fn with_last_winning(command: Command) -> Command {
+    command.args_override_self(true).mut_subcommands(with_last_winning)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the argument parser")]
@@ -24,14 +29,11 @@ fn is_set(variable: &OsStr) -> bool {
 }
 
 fn with_environment(command: Command, is_set: &dyn Fn(&OsStr) -> bool) -> Command {
-    let subcommands: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    let command = command.mut_args(|arg| {
+    let set_variable = |arg: Arg| {
         let Some(variable) = arg.get_env().map(OsStr::to_owned) else { return arg };
         if is_set(&variable) { arg } else { fall_back(arg, &variable, is_set) }
-    });
-    subcommands
-        .into_iter()
-        .fold(command, |command, name| command.mut_subcommand(name, |sub| with_environment(sub, is_set)))
+    };
+    command.mut_args(set_variable).mut_subcommands(|subcommand| with_environment(subcommand, is_set))
 }
 
 /// The argument with the `BAO_*` variable in its `VAULT_*` variable's place, where that is set.

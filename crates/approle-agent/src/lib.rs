@@ -1,8 +1,8 @@
 //! `approle-agent`: logs a service in with its AppRole, renders its secrets, and becomes its command, or
 //! stays beside it and keeps them fresh.
 //!
-//! In the order of its job: the session of the `approle-session` crate logs in, [`secrets`] reads,
-//! [`render`] writes files, and then [`exec`] becomes the command or [`sidecar`] stays.
+//! In the order of its job: the session of the `approle-session` crate logs in, `secrets` reads,
+//! `render` writes files, and then `exec` becomes the command or `sidecar` stays.
 
 mod args;
 mod error;

@@ -1,7 +1,7 @@
 //! `db-init`: creates a service's PostgreSQL database, role and grants from the secrets in Vault.
 //!
-//! In the order of its job: [`target`] reads from Vault what there is to be, [`server`] waits for PostgreSQL,
-//! [`observed`] looks at what there is, [`grants`] computes the difference as SQL, [`prove`] logs in as the
+//! In the order of its job: `target` reads from Vault what there is to be, `server` waits for PostgreSQL,
+//! `observed` looks at what there is, `grants` computes the difference as SQL, `prove` logs in as the
 //! new user and uses the database. A second run finds no difference and changes nothing.
 
 mod args;

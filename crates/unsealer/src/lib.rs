@@ -1,8 +1,8 @@
 //! `unsealer`: initialises Vault once, keeps its key shares safe, and keeps every node unsealed.
 //!
-//! In the order of its job: [`key_store`] proves that keys can be kept, [`init`] initialises and keeps them,
-//! [`unseal`] unseals with any good three of them, [`break_glass`] makes the credential that later regains
-//! root, [`watch`] does all of that again and again.
+//! In the order of its job: `key_store` proves that keys can be kept, `init` initialises and keeps them,
+//! `unseal` unseals with any good three of them, `break_glass` makes the credential that later regains
+//! root, `watch` does all of that again and again.
 
 mod args;
 mod break_glass;

@@ -31,10 +31,10 @@ pub struct Role {
     /// How often a secret ID can be used; zero without limit.
     pub secret_id_num_uses: u64,
     /// From where its secret IDs may be used; everywhere where empty.
-    #[serde(deserialize_with = "or_empty")]
+    #[serde(deserialize_with = "networks")]
     pub secret_id_bound_cidrs: Vec<String>,
     /// From where its tokens may be used; everywhere where empty.
-    #[serde(deserialize_with = "or_empty")]
+    #[serde(deserialize_with = "networks")]
     pub token_bound_cidrs: Vec<String>,
     /// Whether its tokens lack the `default` policy.
     pub token_no_default_policy: bool,
@@ -226,4 +226,31 @@ pub async fn destroy_accessor(
 /// Vault writes an empty list as `null` in some versions.
 fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Option::<Vec<String>>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Networks with their prefix: the server writes that of a single host in some lists and not in others.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let with_prefix = |network: String| match network.contains('/') {
+        true => network,
+        false if network.contains(':') => network + "/128",
+        false => network + "/32",
+    };
+    Ok(or_empty(deserializer)?.into_iter().map(with_prefix).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_read_as_it_was_written() {
+        let role: Role = serde_json::from_str(
+            r#"{"token_policies":null,"token_ttl":3600,"token_max_ttl":14400,"secret_id_ttl":3600,
+                "secret_id_num_uses":0,"secret_id_bound_cidrs":["10.0.0.1/32"],
+                "token_bound_cidrs":["10.0.0.1","fd00::1","172.20.0.0/16"],"token_no_default_policy":false}"#,
+        )
+        .unwrap();
+        assert_eq!(role.token_bound_cidrs, ["10.0.0.1/32", "fd00::1/128", "172.20.0.0/16"]);
+        assert_eq!((role.token_ttl, role.token_policies.len()), (Duration::from_hours(1), 0));
+    }
 }

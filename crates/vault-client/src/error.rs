@@ -126,7 +126,9 @@ struct Quoted<'a>(&'a [String]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, message) in self.0.iter().enumerate() {
+        // What the error's own text says already.
+        let messages = self.0.iter().filter(|message| *message != "permission denied");
+        for (index, message) in messages.enumerate() {
             write!(out, "{} {message}", if index == 0 { ":" } else { ";" })?;
         }
         Ok(())

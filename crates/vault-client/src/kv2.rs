@@ -88,7 +88,7 @@ pub async fn write(
     mount: &str,
     path: &str,
     values: &BTreeMap<String, SecretString>,
-    check_and_set: u32,
+    check_and_set: u64,
     by: Instant,
 ) -> Result<u64, VaultError> {
     #[derive(Deserialize)]
@@ -100,7 +100,8 @@ pub async fn write(
         mount: mount.to_owned(),
         path: path.to_owned(),
         data: Value::Object(values.iter().map(text).collect()),
-        options: Some(SetSecretRequestOptions { cas: check_and_set }),
+        // No secret comes near that many versions; one that did would be refused, not overwritten.
+        options: Some(SetSecretRequestOptions { cas: u32::try_from(check_and_set).unwrap_or(u32::MAX) }),
     };
     // With check-and-set a repeated write cannot be carried out twice; what it can is be refused although
     // its first sending went through. Only a failure that certainly wrote nothing is therefore retried.

@@ -71,18 +71,15 @@ pub async fn enable_approle(
 
 /// Whether failed logins lock a role out on the AppRole method at `auth/<mount>`.
 pub async fn lockout_enabled(client: &VaultClient, mount: &str, by: Instant) -> Result<bool, VaultError> {
+    // It is set as an object, and read as flat fields that are missing where nothing was ever set.
     #[derive(Deserialize)]
     struct Tuning {
-        user_lockout_config: Option<Lockout>,
-    }
-    #[derive(Deserialize)]
-    struct Lockout {
         #[serde(default)]
-        lockout_disable: bool,
+        user_lockout_disable: bool,
     }
     let request = Plain::get(format!("sys/auth/{mount}/tune"));
     let tuning: Tuning = client.call(Target::Leader, request, Retry::Idempotent, by).await?.data()?;
-    Ok(!tuning.user_lockout_config.is_some_and(|lockout| lockout.lockout_disable))
+    Ok(!tuning.user_lockout_disable)
 }
 
 /// Switches the lockout off on the AppRole method at `auth/<mount>`, and ends every lock on it at once.

@@ -142,13 +142,10 @@ fn presentable(message: &str, secrets: &[&str]) -> String {
             text = Cow::Owned(text.replace(secret, "[redacted]"));
         }
     }
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .filter(|letter| !letter.is_control())
-        .take(400)
-        .collect()
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // How the server lists what it has only one of.
+    let words = words.strip_prefix("1 error occurred: * ").unwrap_or(&words);
+    words.chars().filter(|letter| !letter.is_control()).take(400).collect()
 }
 
 /// RFC 9110, section 10.2.3, in its form in seconds; the date form is not used by Vault.

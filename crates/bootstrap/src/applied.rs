@@ -1,0 +1,82 @@
+//! The note in a secret's custom metadata of what the last apply left there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vault_client::kv2::Metadata;
+
+/// The KV version that the last apply wrote or found to be right.
+const VERSION: &str = "vaultcrew-applied-version";
+
+/// Which keys of that version are not the files', as JSON lists; several entries, each within Vault's limit.
+const FOREIGN: &str = "vaultcrew-foreign-keys";
+
+/// The longest value that Vault takes in custom metadata.
+const MAX_VALUE: usize = 512;
+
+/// What the last apply left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) version: u64,
+    pub(crate) foreign: BTreeSet<String>,
+}
+
+impl Applied {
+    /// Reads the note; `None` where bootstrap has never been at this secret.
+    pub(crate) fn read(metadata: &Metadata) -> Option<Self> {
+        let version = metadata.custom_metadata.get(VERSION)?.parse().ok()?;
+        let entries = metadata.custom_metadata.iter().filter(|(name, _)| name.starts_with(FOREIGN));
+        let foreign =
+            entries.flat_map(|(_, list)| serde_json::from_str::<Vec<String>>(list).unwrap_or_default());
+        Some(Self { version, foreign: foreign.collect() })
+    }
+
+    /// The custom metadata with this note in the place of an older one; what others wrote stays.
+    pub(crate) fn write(&self, existing: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut custom = existing.clone();
+        custom.retain(|name, _| name != VERSION && !name.starts_with(FOREIGN));
+        custom.insert(VERSION.to_owned(), self.version.to_string());
+        let mut list: Vec<&str> = Vec::new();
+        let mut lists = Vec::new();
+        for key in &self.foreign {
+            list.push(key);
+            if as_json(&list).len() > MAX_VALUE {
+                list.pop();
+                lists.push(as_json(&list));
+                list = vec![key];
+            }
+        }
+        if !list.is_empty() {
+            lists.push(as_json(&list));
+        }
+        custom.extend(
+            lists.into_iter().enumerate().map(|(index, list)| (format!("{FOREIGN}-{}", index + 1), list)),
+        );
+        custom
+    }
+}
+
+fn as_json(list: &[&str]) -> String {
+    // A list of strings is always JSON.
+    serde_json::to_string(list).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_wrote_and_leaves_the_rest() {
+        let existing = BTreeMap::from([("owner".to_owned(), "team-a".to_owned())]);
+        let many =
+            Applied { version: 7, foreign: (0..100).map(|n| format!("SOMEBODY_ELSES_KEY_{n}")).collect() };
+        let custom = many.write(&existing);
+        assert_eq!(custom["owner"], "team-a");
+        assert!(custom.values().all(|value| value.len() <= MAX_VALUE));
+        let read = |custom_metadata| Applied::read(&Metadata { current_version: 7, custom_metadata });
+        assert_eq!(read(custom.clone()), Some(many));
+
+        let none = Applied { version: 8, foreign: BTreeSet::new() };
+        assert_eq!(read(none.write(&custom)), Some(none));
+        assert_eq!(read(existing), None);
+    }
+}

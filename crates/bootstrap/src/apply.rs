@@ -1,0 +1,190 @@
+//! `bootstrap plan` and `bootstrap apply`.
+
+use agent_runtime::Exit;
+use secrecy::SecretString;
+use tokio::time::Instant;
+use vault_client::{VaultClient, approle, kv2, mounts, policy};
+
+use crate::BootstrapError;
+use crate::args::Stack;
+use crate::concurrent::for_each;
+use crate::deliver::Delivery;
+use crate::desired::{Desired, policy_name};
+use crate::keep::OVERLAP;
+use crate::manifest::GenerateSpec;
+use crate::observed::Observed;
+use crate::plan::{Lockout, MARK, Mounts, Plan, SecretPlan, ServicePlan};
+use crate::{own, random};
+
+/// The longest token that is read.
+const MAX_TOKEN: usize = 4096;
+
+/// What an apply did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// Whether anything in Vault was changed.
+    pub(crate) changed: bool,
+    /// How many services got new credentials.
+    pub(crate) delivered: usize,
+}
+
+/// `bootstrap plan`.
+pub(crate) async fn plan(
+    client: VaultClient,
+    desired: &Desired,
+    stack: &Stack,
+) -> Result<Exit, BootstrapError> {
+    let root = client.with_token(token(stack)?);
+    // What would be generated is not shown: any value stands for it.
+    let plan = compute(&root, desired, stack, |_| Ok(SecretString::from(""))).await?;
+    let mut lines = plan.lines(mount_names(stack));
+    lines.extend(desired.unclaimed_lines());
+    if plan.is_empty() {
+        lines.push("nothing to change".to_owned());
+    }
+    agent_runtime::print(&(lines.join("\n") + "\n"))?;
+    Ok(Exit::Done)
+}
+
+/// `bootstrap apply`.
+pub(crate) async fn command(
+    client: VaultClient,
+    desired: &Desired,
+    stack: &Stack,
+) -> Result<Exit, BootstrapError> {
+    let root = client.with_token(token(stack)?);
+    let applied = apply(&root, desired, stack).await?;
+    let services = desired.services.len();
+    agent_runtime::print(&match applied {
+        Applied { changed: false, delivered: 0 } => format!("nothing to change: {services} services\n"),
+        Applied { delivered, .. } => {
+            format!("applied: {services} services, credentials delivered to {delivered} of them\n")
+        }
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Makes Vault what is desired, and delivers the credentials.
+pub(crate) async fn apply(
+    root: &VaultClient,
+    desired: &Desired,
+    stack: &Stack,
+) -> Result<Applied, BootstrapError> {
+    let plan = compute(root, desired, stack, random::value).await?;
+    for line in plan.lines(mount_names(stack)).into_iter().chain(desired.unclaimed_lines()) {
+        if line.starts_with('!') {
+            tracing::warn!("{line}");
+        } else {
+            tracing::info!("{line}");
+        }
+    }
+    let mut changed = !plan.is_empty();
+    carry_out(root, plan, stack).await?;
+    let names = desired.services.iter().map(|service| service.name.as_str());
+    changed |= own::ensure(root, &stack.approle_mount, names).await?;
+
+    let deliveries: Vec<Delivery> = desired
+        .services
+        .iter()
+        .map(|service| service.delivery(stack))
+        .chain([own::delivery(stack)])
+        .collect();
+    let delivered = for_each(deliveries, |delivery| {
+        let root = root.clone();
+        async move { delivery.refresh(&root, OVERLAP).await }
+    })
+    .await?;
+    let delivered = delivered.into_iter().take(desired.services.len()).flatten().count();
+    Ok(Applied { changed, delivered })
+}
+
+/// The token that may do all this.
+pub(crate) fn token(stack: &Stack) -> Result<SecretString, BootstrapError> {
+    let path = &stack.token_file;
+    secret_file::read_text(path, MAX_TOKEN)
+        .map_err(|cause| BootstrapError::NoToken { path: path.clone(), cause })
+}
+
+async fn compute(
+    root: &VaultClient,
+    desired: &Desired,
+    stack: &Stack,
+    random: impl Fn(&GenerateSpec) -> Result<SecretString, getrandom::Error>,
+) -> Result<Plan, BootstrapError> {
+    let by = Instant::now() + stack.wait;
+    let observed = Observed::ask(root, &stack.kv_mount, &stack.approle_mount, desired, by)
+        .await
+        .map_err(BootstrapError::vault("asking Vault what there is"))?;
+    Plan::compute(desired, &observed, mount_names(stack), stack.overwrite, random)
+}
+
+fn mount_names(stack: &Stack) -> Mounts<'_> {
+    Mounts { kv: &stack.kv_mount, approle: &stack.approle_mount }
+}
+
+async fn carry_out(root: &VaultClient, plan: Plan, stack: &Stack) -> Result<(), BootstrapError> {
+    let (kv, approle) = (&stack.kv_mount, &stack.approle_mount);
+    if plan.enable_kv {
+        mounts::enable_kv2(root, kv, &format!("{MARK}: secrets of the services"), root.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("enabling the secrets engine {kv}/")))?;
+    }
+    if plan.enable_approle {
+        mounts::enable_approle(root, approle, &format!("{MARK}: logins of the services"), root.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("enabling the auth method auth/{approle}/")))?;
+    }
+    if plan.lockout == Lockout::Disable {
+        mounts::disable_lockout(root, approle, root.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("switching the user lockout of auth/{approle}/ off")))?;
+    }
+    let services: Vec<_> = plan.services.into_iter().filter(|service| !service.is_empty()).collect();
+    for_each(services, |service| {
+        let (root, kv, approle) = (root.clone(), kv.clone(), approle.clone());
+        async move { apply_service(&root, &kv, &approle, service).await }
+    })
+    .await
+    .map(drop)
+}
+
+async fn apply_service(
+    root: &VaultClient,
+    kv: &str,
+    approle: &str,
+    plan: ServicePlan,
+) -> Result<(), BootstrapError> {
+    let ServicePlan { name, policy, role, secret } = plan;
+    if let Some((text, _)) = policy {
+        let policy_name = policy_name(&name);
+        policy::write(root, &policy_name, &text, root.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("writing the policy {policy_name}")))?;
+    }
+    apply_secret(root, kv, &name, secret).await?;
+    if let Some((role, _)) = role {
+        approle::write_role(root, approle, &name, &role, root.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("writing the role {name}")))?;
+    }
+    Ok(())
+}
+
+/// Writes a version by check-and-set, then the note of it. A kill in between costs the next apply a note.
+async fn apply_secret(
+    root: &VaultClient,
+    kv: &str,
+    name: &str,
+    plan: SecretPlan,
+) -> Result<(), BootstrapError> {
+    let path = format!("{kv}/{name}");
+    let doing = || BootstrapError::vault(format!("writing the secret {path}"));
+    if let Some(current) = plan.write_on {
+        kv2::write(root, kv, name, &plan.values, current, root.soon()).await.map_err(doing())?;
+    }
+    if let Some(note) = plan.note {
+        let custom = note.write(&plan.custom_metadata);
+        kv2::set_custom_metadata(root, kv, name, &custom, root.soon()).await.map_err(doing())?;
+    }
+    Ok(())
+}

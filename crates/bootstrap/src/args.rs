@@ -1,0 +1,139 @@
+//! The command line.
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::invalid_html_tags,
+    reason = "these doc comments are the help text, which has no backticks"
+)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_runtime::{ConnectionArgs, HealthArgs, LogArgs, StatusArgs};
+use clap::{Parser, Subcommand};
+use env_file::ReadDialect;
+
+/// Turns a .env file and HCL policies into Vault secrets, policies and AppRoles, and delivers the credentials
+///
+/// Each policies/<service>-policy.hcl declares a service. Its secret secret/<service> holds the keys of the
+/// .env file that begin with the service's name; an optional vaultcrew.toml says the exceptions. bootstrap
+/// writes what differs and nothing else, makes an AppRole for each service, and delivers role_id and
+/// secret_id to <approle-dir>/<service>/. As a daemon it keeps those credentials fresh: a secret ID lives one
+/// hour.
+#[derive(Debug, Parser)]
+#[command(name = "bootstrap", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) vault: ConnectionArgs,
+
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bootstrap plan --env-file .env --policies-dir policies
+  bootstrap apply --env-file .env --policies-dir policies --token-file /vault/root/root-token
+  bootstrap run
+
+Exit codes: 0 done, 1 failed, 2 usage, 69 Vault unavailable, 77 permission denied,
+78 the .env file, the manifest or a policy is wrong.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what apply would change; values are never shown
+    Plan {
+        #[command(flatten)]
+        sources: Sources,
+        #[command(flatten)]
+        stack: Stack,
+    },
+    /// Make Vault what the files say, deliver the credentials, and end
+    Apply {
+        #[command(flatten)]
+        sources: Sources,
+        #[command(flatten)]
+        stack: Stack,
+    },
+    /// Apply while there is a root token, then keep the credentials fresh until told to stop
+    Run {
+        #[command(flatten)]
+        sources: Sources,
+        #[command(flatten)]
+        stack: Stack,
+        #[command(flatten)]
+        status: StatusArgs,
+    },
+    /// Say whether a running `bootstrap run` keeps every service's credentials fresh; for a HEALTHCHECK
+    Healthcheck {
+        #[command(flatten)]
+        health: HealthArgs,
+    },
+}
+
+/// What there is to be.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Sources")]
+pub(crate) struct Sources {
+    /// The .env file with the secrets
+    #[arg(long, env = "VAULTCREW_ENV_FILE", value_name = "FILE", hide_env_values = true)]
+    #[arg(default_value = ".env")]
+    pub(crate) env_file: PathBuf,
+
+    /// How the .env file is read: strict refuses every value that common readers read differently
+    #[arg(long, env = "VAULTCREW_DIALECT", value_name = "DIALECT", hide_env_values = true)]
+    #[arg(default_value = "strict", value_parser = clap::builder::PossibleValuesParser::new(ReadDialect::VALUES))]
+    pub(crate) dialect: String,
+
+    /// Directory of the policies, one <service>-policy.hcl for each service
+    #[arg(long, env = "VAULTCREW_POLICIES_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(default_value = "policies")]
+    pub(crate) policies_dir: PathBuf,
+
+    /// The manifest; without it vaultcrew.toml beside the .env file, where there is one
+    #[arg(long, env = "VAULTCREW_MANIFEST", value_name = "FILE", hide_env_values = true)]
+    pub(crate) manifest: Option<PathBuf>,
+}
+
+/// Where in Vault and on disk it goes.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Stack")]
+pub(crate) struct Stack {
+    /// File with the root token, or another that may do this
+    #[arg(long, env = "VAULTCREW_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    #[arg(default_value = "/vault/root/root-token")]
+    pub(crate) token_file: PathBuf,
+
+    /// Directory that role_id and secret_id are delivered to, in one directory for each service
+    #[arg(long, env = "VAULTCREW_APPROLE_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(default_value = "/vault/approle")]
+    pub(crate) approle_dir: PathBuf,
+
+    /// Directory of bootstrap's own credential, on storage that persists and nobody else mounts
+    #[arg(long, env = "VAULTCREW_STATE_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(default_value = "/vault/bootstrap")]
+    pub(crate) state_dir: PathBuf,
+
+    /// Mount of the KV v2 engine
+    #[arg(long, env = "VAULTCREW_KV_MOUNT", value_name = "MOUNT", hide_env_values = true)]
+    #[arg(default_value = "secret")]
+    pub(crate) kv_mount: String,
+
+    /// Mount of the AppRole auth method, below auth/
+    #[arg(long, env = "VAULTCREW_APPROLE_MOUNT", value_name = "MOUNT", hide_env_values = true)]
+    #[arg(default_value = "approle")]
+    pub(crate) approle_mount: String,
+
+    /// Write the .env file's value where one was changed in Vault since the last apply
+    #[arg(long, env = "VAULTCREW_OVERWRITE", hide_env_values = true)]
+    pub(crate) overwrite: bool,
+
+    /// How long to wait at start for Vault to answer and to be unsealed
+    #[arg(long, env = "VAULTCREW_WAIT", value_name = "DURATION", hide_env_values = true)]
+    #[arg(default_value = "10m", value_parser = agent_runtime::duration)]
+    pub(crate) wait: Duration,
+}

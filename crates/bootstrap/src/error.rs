@@ -1,0 +1,128 @@
+//! What can end bootstrap.
+
+use std::io;
+use std::path::PathBuf;
+
+use agent_runtime::{ConnectionError, Exit, Failure, HealthError};
+use approle_session::LoginError;
+use env_file::ParseErrors;
+use secret_file::FileError;
+use vault_client::VaultError;
+
+use crate::manifest::ManifestErrors;
+
+/// What can end bootstrap.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The connection flags.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The .env file cannot be read.
+    #[error("the .env file cannot be read; a missing one is not taken for an empty one")]
+    EnvFile(#[source] FileError),
+    /// The .env file has faults.
+    #[error(transparent)]
+    EnvSyntax(#[from] ParseErrors),
+    /// The manifest cannot be read.
+    #[error("the manifest cannot be read")]
+    ManifestFile(#[source] FileError),
+    /// The manifest, or the files together, have faults.
+    #[error(transparent)]
+    Manifest(ManifestErrors),
+    /// A policy cannot be read.
+    #[error("a policy cannot be read")]
+    Policy(#[source] FileError),
+    /// The directory of the policies cannot be listed.
+    #[error("the policies in {} cannot be listed; is --policies-dir right?", path.display())]
+    PoliciesDir {
+        /// The directory.
+        path: PathBuf,
+        /// The system's word.
+        #[source]
+        cause: io::Error,
+    },
+    /// There are no policies.
+    #[error("{} holds no <service>-policy.hcl, so that there is no service; is --policies-dir right?", .0.display())]
+    NoPolicies(PathBuf),
+    /// No token.
+    #[error(
+        "there is no token in {}; once the root token is revoked, that is its normal state: put a token that may \
+         do this there for one apply", path.display()
+    )]
+    NoToken {
+        /// The token file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        #[source]
+        cause: FileError,
+    },
+    /// Something else is mounted there.
+    #[error(
+        "at {mount} there is {found}, not {wanted}; choose another mount with --kv-mount or --approle-mount"
+    )]
+    OtherMount {
+        /// The mount's path.
+        mount: String,
+        /// What is there.
+        found: String,
+        /// What is needed.
+        wanted: &'static str,
+    },
+    /// A request failed.
+    #[error("{doing}")]
+    Vault {
+        /// What for.
+        doing: String,
+        /// Vault's answer.
+        #[source]
+        cause: VaultError,
+    },
+    /// Credentials cannot be delivered.
+    #[error("the credentials of {service} cannot be delivered")]
+    Delivery {
+        /// The service.
+        service: String,
+        /// The file effect that failed.
+        #[source]
+        cause: FileError,
+    },
+    /// bootstrap cannot log in with its own credential.
+    #[error("bootstrap cannot log in with its own credential")]
+    OwnLogin(#[source] LoginError),
+    /// The random number generator failed.
+    #[error("no random value can be generated: {0}")]
+    Random(getrandom::Error),
+    /// The health check.
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    /// The answer on stdout.
+    #[error("the answer cannot be written to stdout")]
+    Output(#[from] io::Error),
+}
+
+impl BootstrapError {
+    /// Says what a request was for.
+    pub(crate) fn vault(doing: impl Into<String>) -> impl FnOnce(VaultError) -> Self {
+        let doing = doing.into();
+        move |cause| Self::Vault { doing, cause }
+    }
+}
+
+impl Failure for BootstrapError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Connection(error) => error.exit(),
+            Self::EnvFile(error) | Self::ManifestFile(error) | Self::Policy(error) => error.exit(),
+            Self::Delivery { cause, .. } | Self::NoToken { cause, .. } => cause.exit(),
+            Self::Vault { cause, .. } => cause.exit(),
+            Self::OwnLogin(error) => error.exit(),
+            Self::Health(error) => error.exit(),
+            Self::PoliciesDir { .. }
+            | Self::EnvSyntax(_)
+            | Self::Manifest(_)
+            | Self::NoPolicies(_)
+            | Self::OtherMount { .. } => Exit::Config,
+            Self::Random(_) | Self::Output(_) => Exit::Failed,
+        }
+    }
+}

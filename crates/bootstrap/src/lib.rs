@@ -1,0 +1,62 @@
+//! `bootstrap`: turns a .env file and HCL policies into Vault secrets, policies and AppRoles, delivers the
+//! credentials, and keeps them fresh.
+//!
+//! In the order of its job: `manifest` and `desired` say what there is to be, `observed` asks Vault what
+//! there is, `plan` computes the difference (`merge` that of one secret), `apply` carries it out,
+//! `deliver` hands the services their credentials, and `keep` goes on doing so, by a credential of
+//! bootstrap's own (`own`).
+
+mod applied;
+mod apply;
+mod args;
+mod concurrent;
+mod deliver;
+mod desired;
+mod error;
+mod keep;
+pub mod manifest;
+mod merge;
+mod observed;
+mod own;
+mod plan;
+mod random;
+
+pub use args::Args;
+pub use error::BootstrapError;
+
+use agent_runtime::{Exit, Shutdown, StatusFile};
+
+use crate::args::Command;
+use crate::desired::Desired;
+
+/// Runs the command that was asked for.
+pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError> {
+    match &args.command {
+        Command::Plan { sources, stack } => {
+            let desired = Desired::load(sources)?;
+            stopped_or(shutdown.or_stop(apply::plan(args.vault.client()?, &desired, stack)).await)
+        }
+        Command::Apply { sources, stack } => {
+            let desired = Desired::load(sources)?;
+            stopped_or(shutdown.or_stop(apply::command(args.vault.client()?, &desired, stack)).await)
+        }
+        Command::Run { sources, stack, status } => {
+            let status = StatusFile::new(status, "bootstrap");
+            keep::run(args.vault.client()?, sources, stack, status, &shutdown).await
+        }
+        Command::Healthcheck { health } => {
+            agent_runtime::print(&format!("{}\n", health.check("bootstrap")?))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// An apply that is told to stop has done part of its work: the next one finishes it.
+fn stopped_or(
+    result: Result<Result<Exit, BootstrapError>, agent_runtime::Stopped>,
+) -> Result<Exit, BootstrapError> {
+    result.unwrap_or_else(|stopped| {
+        tracing::warn!("{stopped}; the next apply finishes what this one began");
+        Ok(Exit::Failed)
+    })
+}

@@ -1,0 +1,119 @@
+//! bootstrap's own credential: what it keeps the services' credentials fresh by, without root.
+//!
+//! An AppRole on a mount of its own, under a policy that is generated for the services there are: it may read
+//! their `role_id`s, and issue, list, look up and destroy their secret IDs, and its own. Nothing else: no policy,
+//! no role, no secret. Whoever takes it can become any service.
+
+use std::time::Duration;
+
+use secret_file::Attrs;
+use vault_client::approle::Role;
+use vault_client::{VaultClient, VaultError, approle, mounts, policy};
+
+use crate::BootstrapError;
+use crate::args::Stack;
+use crate::deliver::Delivery;
+use crate::plan::MARK;
+
+/// The mount, below `auth/`.
+pub(crate) const MOUNT: &str = "vaultcrew";
+const ROLE: &str = "bootstrap";
+const POLICY: &str = "vaultcrew-bootstrap";
+
+const SECRET_ID_TTL: Duration = Duration::from_hours(30 * 24);
+
+/// The credential's files.
+pub(crate) fn delivery(stack: &Stack) -> Delivery {
+    Delivery {
+        mount: MOUNT.to_owned(),
+        role: ROLE.to_owned(),
+        directory: stack.state_dir.clone(),
+        attrs: Attrs::mode(0o400),
+        directory_mode: 0o700,
+    }
+}
+
+/// Makes the mount, policy and role what they are to be; gives whether anything was changed.
+pub(crate) async fn ensure(
+    root: &VaultClient,
+    approle_mount: &str,
+    services: impl Iterator<Item = &str>,
+) -> Result<bool, BootstrapError> {
+    make(root, &policy_text(approle_mount, services))
+        .await
+        .map_err(BootstrapError::vault("making the AppRole of bootstrap itself"))
+}
+
+async fn make(root: &VaultClient, text: &str) -> Result<bool, VaultError> {
+    let by = root.soon();
+    let mut changed = false;
+    if !mounts::auth_methods(root, by).await?.contains_key(&format!("{MOUNT}/")) {
+        mounts::enable_approle(root, MOUNT, &format!("{MARK}: credential of bootstrap"), by).await?;
+        mounts::disable_lockout(root, MOUNT, by).await?;
+        changed = true;
+    }
+    if policy::read(root, POLICY, by).await?.as_deref() != Some(text) {
+        policy::write(root, POLICY, text, by).await?;
+        changed = true;
+    }
+    let role = Role {
+        token_policies: vec![POLICY.to_owned()],
+        token_ttl: Duration::from_mins(20),
+        token_max_ttl: Duration::from_hours(1),
+        secret_id_ttl: SECRET_ID_TTL,
+        token_no_default_policy: true,
+        ..Role::default()
+    };
+    if approle::read_role(root, MOUNT, ROLE, by).await?.as_ref() != Some(&role) {
+        approle::write_role(root, MOUNT, ROLE, &role, by).await?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// The policy: each role by its name, never a wildcard, which would take in roles of others.
+fn policy_text<'a>(approle_mount: &str, services: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::from("# Made by vaultcrew's bootstrap for the services that it keeps fresh.\n");
+    for service in services {
+        text.push_str(&role_rules(approle_mount, service));
+    }
+    text.push_str(&role_rules(MOUNT, ROLE));
+    for path in ["auth/token/renew-self", "auth/token/revoke-self"] {
+        text.push_str(&rule(path, r#""update""#, ""));
+    }
+    text
+}
+
+fn role_rules(mount: &str, role: &str) -> String {
+    let role = format!("auth/{mount}/role/{role}");
+    // Metadata and nothing else: no TTL, use count or CIDR list of the caller's choice.
+    let only_metadata = "  allowed_parameters = {\n    \"metadata\" = []\n  }\n";
+    rule(&format!("{role}/role-id"), r#""read""#, "")
+        + &rule(&format!("{role}/secret-id"), r#""update", "list""#, only_metadata)
+        + &rule(&format!("{role}/secret-id-accessor/lookup"), r#""update""#, "")
+        + &rule(&format!("{role}/secret-id-accessor/destroy"), r#""update""#, "")
+}
+
+fn rule(path: &str, capabilities: &str, more: &str) -> String {
+    format!("path \"{path}\" {{\n  capabilities = [{capabilities}]\n{more}}}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_names_each_role_and_has_no_wildcard() {
+        let text = policy_text("approle", ["user", "user_db"].into_iter());
+        for path in [
+            "auth/approle/role/user/secret-id\"",
+            "auth/approle/role/user_db/role-id\"",
+            "auth/vaultcrew/role/bootstrap/secret-id\"",
+            "auth/token/renew-self\"",
+        ] {
+            assert!(text.contains(path), "{path} in {text}");
+        }
+        assert!(!text.contains(['*', '+']));
+        assert_eq!(text.matches("path ").count(), 3 * 4 + 2);
+    }
+}

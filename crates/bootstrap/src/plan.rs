@@ -1,0 +1,275 @@
+//! The difference between what is desired and what there is. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use secrecy::SecretString;
+use vault_client::approle::Role;
+
+use crate::BootstrapError;
+use crate::applied::Applied;
+use crate::desired::{Desired, DesiredService, policy_name};
+use crate::manifest::GenerateSpec;
+use crate::merge::{KeyChange, Merged, Values, merge};
+use crate::observed::{Observed, ObservedService};
+
+/// What the descriptions and custom metadata of everything that bootstrap makes begin with.
+pub(crate) const MARK: &str = "vaultcrew";
+
+/// Where in Vault things go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mounts<'a> {
+    pub(crate) kv: &'a str,
+    pub(crate) approle: &'a str,
+}
+
+/// Everything that is to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) enable_kv: bool,
+    pub(crate) enable_approle: bool,
+    pub(crate) lockout: Lockout,
+    pub(crate) services: Vec<ServicePlan>,
+}
+
+/// What is to be done about the user lockout of the AppRole mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lockout {
+    /// It is off.
+    #[default]
+    Leave,
+    /// It is on, or will be, at a mount that is ours.
+    Disable,
+    /// It is on at a mount that bootstrap did not make: somebody must decide.
+    Ask,
+}
+
+/// What is to be done for one service.
+#[derive(Debug)]
+pub(crate) struct ServicePlan {
+    pub(crate) name: String,
+    /// The policy's text, where it differs, and whether there was another.
+    pub(crate) policy: Option<(String, bool)>,
+    /// The role, where it differs, and in which settings (none where it is new).
+    pub(crate) role: Option<(Role, Vec<&'static str>)>,
+    pub(crate) secret: SecretPlan,
+}
+
+/// What is to be done to a secret.
+#[derive(Debug)]
+pub(crate) struct SecretPlan {
+    pub(crate) values: Values,
+    pub(crate) changes: BTreeMap<String, KeyChange>,
+    /// Whether a version is to be written, and on top of which.
+    pub(crate) write_on: Option<u64>,
+    /// The note to leave, where it is not there; its version is the one that is written, where one is.
+    pub(crate) note: Option<Applied>,
+    /// What else is in the custom metadata and stays there.
+    pub(crate) custom_metadata: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// Computes the plan. `random` makes a value for a key that is to be generated.
+    pub(crate) fn compute(
+        desired: &Desired,
+        observed: &Observed,
+        mounts: Mounts<'_>,
+        overwrite: bool,
+        random: impl Fn(&GenerateSpec) -> Result<SecretString, getrandom::Error>,
+    ) -> Result<Self, BootstrapError> {
+        if let Some(found) = observed.kv_mount.as_ref().filter(|found| *found != "kv2") {
+            return Err(BootstrapError::OtherMount {
+                mount: format!("{}/", mounts.kv),
+                found: found.clone(),
+                wanted: "kv version 2",
+            });
+        }
+        let approle = observed.approle_mount.as_ref();
+        if let Some(found) = approle.filter(|found| found.mount_type != "approle") {
+            return Err(BootstrapError::OtherMount {
+                mount: format!("auth/{}/", mounts.approle),
+                found: found.mount_type.clone(),
+                wanted: "approle",
+            });
+        }
+        let nothing = ObservedService::default();
+        let mut generated = already_generated(desired, observed);
+        let services = desired.services.iter().map(|service| {
+            let observed = observed.services.get(&service.name).unwrap_or(&nothing);
+            ServicePlan::compute(service, observed, overwrite, |key| {
+                // Every key without a value has a way to be generated.
+                let Some(spec) = service.generated.get(key) else { return Ok(SecretString::from("")) };
+                if let Some(value) = generated.get(&spec.env_key) {
+                    return Ok(value.clone());
+                }
+                let value = random(spec).map_err(BootstrapError::Random)?;
+                generated.insert(spec.env_key.clone(), value.clone());
+                Ok(value)
+            })
+        });
+        Ok(Self {
+            enable_kv: observed.kv_mount.is_none(),
+            enable_approle: approle.is_none(),
+            lockout: match approle {
+                Some(mount) if !mount.locks_out => Lockout::Leave,
+                Some(mount) if !mount.is_ours => Lockout::Ask,
+                _ => Lockout::Disable,
+            },
+            services: services.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.enable_kv
+            && !self.enable_approle
+            && self.lockout != Lockout::Disable
+            && self.services.iter().all(ServicePlan::is_empty)
+    }
+
+    /// The plan in lines for people: `+` makes, `~` changes, `-` removes, `!` wants attention.
+    pub(crate) fn lines(&self, mounts: Mounts<'_>) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut line = |condition: bool, text: String| {
+            if condition {
+                lines.push(text);
+            }
+        };
+        line(self.enable_kv, format!("+ secrets engine {}/ (kv version 2)", mounts.kv));
+        line(self.enable_approle, format!("+ auth method auth/{}/ (approle)", mounts.approle));
+        line(
+            self.lockout == Lockout::Disable,
+            format!("~ auth method auth/{}/: user lockout off", mounts.approle),
+        );
+        line(
+            self.lockout == Lockout::Ask,
+            format!(
+                "! auth method auth/{0}/: user lockout is on, so that whoever knows a role_id can lock its service \
+                 out; it is not bootstrap's mount and stays as it is. To switch it off: vault write \
+                 sys/auth/{0}/tune user_lockout_config='{{\"lockout_disable\": true}}'",
+                mounts.approle
+            ),
+        );
+        for service in &self.services {
+            service.lines(mounts, &mut lines);
+        }
+        lines
+    }
+}
+
+impl ServicePlan {
+    fn compute(
+        service: &DesiredService,
+        observed: &ObservedService,
+        overwrite: bool,
+        generate: impl FnMut(&str) -> Result<SecretString, BootstrapError>,
+    ) -> Result<Self, BootstrapError> {
+        let policy = (observed.policy.as_ref() != Some(&service.policy))
+            .then(|| (service.policy.clone(), observed.policy.is_some()));
+        let role = match &observed.role {
+            Some(found) if *found == service.role => None,
+            Some(found) => Some((service.role.clone(), differences(found, &service.role))),
+            None => Some((service.role.clone(), Vec::new())),
+        };
+        let secret = SecretPlan::compute(service, observed, overwrite, generate)?;
+        Ok(Self { name: service.name.clone(), policy, role, secret })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.policy.is_none() && self.role.is_none() && self.secret.is_empty()
+    }
+
+    fn lines(&self, mounts: Mounts<'_>, lines: &mut Vec<String>) {
+        let name = &self.name;
+        if let Some((_, existed)) = &self.policy {
+            lines.push(format!("{} policy {}", if *existed { "~" } else { "+" }, policy_name(name)));
+        }
+        if let Some((_, differences)) = &self.role {
+            let mut line = format!(
+                "{} role auth/{}/role/{name}",
+                if differences.is_empty() { "+" } else { "~" },
+                mounts.approle
+            );
+            if !differences.is_empty() {
+                let _ = write!(line, ": {}", differences.join(", "));
+            }
+            lines.push(line);
+        }
+        for (key, change) in &self.secret.changes {
+            let path = format!("{}/{name}", mounts.kv);
+            lines.push(match change {
+                KeyChange::Added => format!("+ {path} {key}"),
+                KeyChange::Generated => format!("+ {path} {key} (generated)"),
+                KeyChange::Changed => format!("~ {path} {key}"),
+                KeyChange::Removed => format!("- {path} {key}"),
+                KeyChange::Kept => {
+                    format!(
+                        "! {path} {key}: differs in Vault and stays as it is there; --overwrite changes it"
+                    )
+                }
+            });
+        }
+        if self.secret.note.is_some() && self.secret.write_on.is_none() {
+            lines.push(format!("~ {}/{name}: noted as applied", mounts.kv));
+        }
+    }
+}
+
+impl SecretPlan {
+    fn compute(
+        service: &DesiredService,
+        observed: &ObservedService,
+        overwrite: bool,
+        generate: impl FnMut(&str) -> Result<SecretString, BootstrapError>,
+    ) -> Result<Self, BootstrapError> {
+        let now = observed.secret.as_ref().map(|secret| &secret.values);
+        let merged = merge(observed.written.as_ref(), &service.secret, now, overwrite, generate)?;
+        let current = observed.metadata.as_ref().map_or(0, |metadata| metadata.current_version);
+        // An empty secret is written too: the service's read of it must not fail.
+        let writes = merged.writes() || observed.secret.is_none();
+        let Merged { values, changes, foreign } = merged;
+        let version = if writes { current + 1 } else { current };
+        let note = Applied { version, foreign };
+        let custom_metadata =
+            observed.metadata.as_ref().map(|metadata| metadata.custom_metadata.clone()).unwrap_or_default();
+        Ok(Self {
+            values,
+            changes,
+            write_on: writes.then_some(current),
+            note: (observed.applied.as_ref() != Some(&note)).then_some(note),
+            custom_metadata,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.write_on.is_none() && self.note.is_none()
+    }
+}
+
+/// The values that earlier applies generated, by their .env keys: services that share a key share its value.
+fn already_generated(desired: &Desired, observed: &Observed) -> Values {
+    let mut values = Values::new();
+    for service in &desired.services {
+        let secret = observed.services.get(&service.name).and_then(|observed| observed.secret.as_ref());
+        for (key, spec) in &service.generated {
+            if let Some(value) = secret.and_then(|secret| secret.values.get(key)) {
+                values.entry(spec.env_key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    values
+}
+
+fn differences(found: &Role, wanted: &Role) -> Vec<&'static str> {
+    let fields = [
+        ("token_policies", found.token_policies == wanted.token_policies),
+        ("token_ttl", found.token_ttl == wanted.token_ttl),
+        ("token_max_ttl", found.token_max_ttl == wanted.token_max_ttl),
+        ("secret_id_ttl", found.secret_id_ttl == wanted.secret_id_ttl),
+        ("secret_id_num_uses", found.secret_id_num_uses == wanted.secret_id_num_uses),
+        ("secret_id_bound_cidrs", found.secret_id_bound_cidrs == wanted.secret_id_bound_cidrs),
+        ("token_bound_cidrs", found.token_bound_cidrs == wanted.token_bound_cidrs),
+        ("token_no_default_policy", found.token_no_default_policy == wanted.token_no_default_policy),
+    ];
+    fields.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+}

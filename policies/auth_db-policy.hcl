@@ -1,0 +1,3 @@
+path "secret/data/auth_db" {
+  capabilities = ["read"]
+}

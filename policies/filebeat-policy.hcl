@@ -1,0 +1,3 @@
+path "secret/data/filebeat" {
+  capabilities = ["read"]
+}

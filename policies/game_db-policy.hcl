@@ -1,0 +1,3 @@
+path "secret/data/game_db" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,3 @@
+path "secret/data/notification_db" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,3 @@
+path "secret/data/user_db" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,166 @@
+//! A Vault, the four programs, and the directories that they meet in.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use harness::{Canary, Daemon, Outcome, Programs, Vault, run};
+
+/// How long anything that has to happen may take before a test gives up on it.
+pub(crate) const SOON: Duration = Duration::from_secs(15);
+
+/// Values that must be seen nowhere but where they belong.
+pub(crate) const PASSWORD: &str = "canary pa$w0rd \"x\" #1; \\n";
+pub(crate) const CHAT_KEY: &str = "canary-chat-5d0c7e";
+
+/// One stack in a directory of its own.
+pub(crate) struct Crew {
+    pub(crate) vault: Vault,
+    pub(crate) programs: Programs,
+    dir: tempfile::TempDir,
+}
+
+impl Crew {
+    /// A Vault that was never initialised, and the files of three services.
+    pub(crate) fn new() -> Self {
+        let crew = Self {
+            vault: Vault::start(),
+            programs: Programs::locate(),
+            dir: tempfile::Builder::new().prefix("vaultcrew-e2e-").tempdir().expect("a directory"),
+        };
+        for service in ["user", "user_db", "chat"] {
+            crew.write_policy(service, &own_secret_policy(service));
+        }
+        crew.write_env(&format!(
+            "USER_DB_USER=user_svc\nUSER_DB_PASSWORD='{PASSWORD}'\nUSER_DB_NAME=users\nUSER_SESSION_HOURS=12\n\
+             CHAT_KEY={CHAT_KEY}\n",
+        ));
+        crew.write("vaultcrew.toml", "");
+        crew
+    }
+
+    /// The same, initialised, unsealed and applied.
+    pub(crate) fn applied() -> Self {
+        let crew = Self::new();
+        crew.initialise();
+        crew.apply().success();
+        crew
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(&path, content).expect("a file");
+    }
+
+    pub(crate) fn write_env(&self, content: &str) {
+        self.write(".env", content);
+        fs::set_permissions(self.path(".env"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
+
+    pub(crate) fn write_policy(&self, service: &str, content: &str) {
+        self.write(&format!("policies/{service}-policy.hcl"), content);
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub(crate) fn root_token(&self) -> String {
+        self.read("root/root-token")
+    }
+
+    fn connected(&self, mut command: Command) -> Command {
+        command.env("VAULT_ADDR", self.vault.addr()).current_dir(self.dir.path());
+        command
+    }
+
+    pub(crate) fn unsealer(&self, subcommand: &str) -> Command {
+        let mut command = self.connected(self.programs.unsealer());
+        command.arg(subcommand);
+        if subcommand != "status" {
+            command.args(["--keys-dir", "keys", "--root-token-file", "root/root-token"]);
+        }
+        if subcommand == "run" {
+            command.args(["--status-file", "run/unsealer.json"]);
+        }
+        command
+    }
+
+    pub(crate) fn initialise(&self) {
+        run(&mut self.unsealer("init")).success();
+        run(&mut self.unsealer("unseal")).success();
+        self.vault.wait_for_health(200).expect("an active Vault");
+    }
+
+    pub(crate) fn bootstrap(&self, subcommand: &str) -> Command {
+        let mut command = self.connected(self.programs.bootstrap());
+        command.arg(subcommand).args([
+            "--env-file",
+            ".env",
+            "--policies-dir",
+            "policies",
+            "--token-file",
+            "root/root-token",
+            "--approle-dir",
+            "approle",
+            "--state-dir",
+            "state",
+            "--wait",
+            "10s",
+        ]);
+        if subcommand == "run" {
+            command.args(["--status-file", "run/bootstrap.json"]);
+        }
+        command
+    }
+
+    pub(crate) fn apply(&self) -> Outcome {
+        run(&mut self.bootstrap("apply"))
+    }
+
+    /// `approle-agent <subcommand>` with the credentials of `service`.
+    pub(crate) fn agent(&self, subcommand: &str, service: &str) -> Command {
+        let mut command = self.connected(self.programs.approle_agent());
+        command.arg(subcommand).args(["--credentials-dir", &format!("approle/{service}"), "--wait", "5s"]);
+        if subcommand == "run" {
+            command.args(["--status-file", &format!("run/{service}.json")]);
+        }
+        command
+    }
+
+    /// Everything that is secret in this stack, as far as it has been made.
+    pub(crate) fn canary(&self) -> Canary {
+        let mut canary = Canary::new([("USER_DB_PASSWORD", PASSWORD), ("CHAT_KEY", CHAT_KEY)]);
+        let files = ["keys", "root", "approle", "state"].map(|name| self.path(name));
+        for path in files.iter().flat_map(|path| files_below(path)) {
+            // Role IDs and accessors are names, not secrets.
+            if !path.ends_with("role_id") && !path.ends_with("accessor") {
+                canary.add(path.display().to_string(), fs::read(&path).expect("a file"));
+            }
+        }
+        canary
+    }
+}
+
+pub(crate) fn own_secret_policy(service: &str) -> String {
+    format!("path \"secret/data/{service}\" {{\n  capabilities = [\"read\"]\n}}\n")
+}
+
+fn files_below(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let (directories, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
+    files.into_iter().chain(directories.iter().flat_map(|path| files_below(path))).collect()
+}
+
+/// Starts a daemon that tells everything.
+pub(crate) fn spawn(mut command: Command) -> Daemon {
+    harness::spawn(command.env("VAULTCREW_LOG_LEVEL", "debug"))
+}

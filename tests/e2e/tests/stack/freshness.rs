@@ -1,0 +1,132 @@
+//! Credentials that stay fresh: lives are scaled down to seconds, and everything must go on.
+
+use std::time::Duration;
+
+use harness::{run, wait_until};
+use serde_json::{Value, json};
+
+use crate::crew::{CHAT_KEY, Crew, SOON, spawn};
+
+const SHORT_LIVES: &str = "[defaults]\ntoken_ttl = \"6s\"\ntoken_max_ttl = \"12s\"\nsecret_id_ttl = \"8s\"\n";
+
+#[test]
+fn an_agent_outlives_its_tokens_and_secret_ids_while_bootstrap_runs() {
+    let crew = Crew::new();
+    crew.write("vaultcrew.toml", SHORT_LIVES);
+    crew.initialise();
+    // Looks are a minute apart, which is long against these lives: a look is ordered by a restart.
+    crew.apply().success();
+    let mut agent = crew.agent("run", "chat");
+    agent.args(["--secret", "chat", "--env-file", "out/chat.env"]);
+    let mut agent = spawn(agent);
+    agent.wait_for_log("rendered the secrets", SOON);
+    assert!(crew.read("out/chat.env").contains(CHAT_KEY));
+
+    let logins = |log: &str| log.matches("logged in by AppRole").count();
+    let first = crew.read("approle/chat/secret_id");
+    for round in 2..=3 {
+        // Half of the secret ID's life, so that the next look finds it due.
+        assert!(!wait_until(Duration::from_secs(5), || false));
+        crew.apply().success();
+        let enough = || logins(&agent.log()) >= round;
+        assert!(wait_until(SOON, enough), "no login with what was delivered:\n{}", agent.log());
+    }
+    assert_ne!(crew.read("approle/chat/secret_id"), first);
+    assert!(agent.log().contains("renewed the token"), "{}", agent.log());
+
+    let mut health = crew.programs.approle_agent();
+    health.args(["healthcheck", "--status-file", "run/chat.json"]).current_dir(crew.path(""));
+    run(&mut health).success();
+    let log = agent.terminate().stderr;
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn a_changed_secret_is_rendered_after_the_next_login() {
+    let crew = Crew::applied();
+    let mut agent = crew.agent("run", "chat");
+    agent.args(["--secret", "chat", "--files-dir", "out/chat"]);
+    let mut agent = spawn(agent);
+    agent.wait_for_log("rendered the secrets", SOON);
+    let root = crew.root_token();
+    let changed = json!({ "data": { "CHAT_KEY": "canary-changed" } });
+    assert_eq!(crew.vault.api("POST", "/v1/secret/data/chat", &root, &changed).0, 200);
+    // New credentials lead to a new login, and that to a new read.
+    std::fs::remove_file(crew.path("approle/chat/secret_id")).unwrap();
+    crew.apply().success();
+    assert!(wait_until(SOON, || crew.read("out/chat/CHAT_KEY") == "canary-changed"), "{}", agent.log());
+    assert_eq!(agent.terminate().code(), 0);
+}
+
+#[test]
+fn bootstrap_keeps_credentials_fresh_without_the_root_token() {
+    let mut crew = Crew::applied();
+    let root = crew.root_token();
+    assert_eq!(crew.vault.api("POST", "/v1/auth/token/revoke-self", &root, &Value::Null).0, 204);
+    std::fs::remove_file(crew.path("root/root-token")).unwrap();
+
+    let mut bootstrap = spawn(crew.bootstrap("run"));
+    bootstrap.wait_for_log("logged in by AppRole", SOON);
+    let healthy = |crew: &Crew| {
+        let mut command = crew.programs.bootstrap();
+        command.args(["healthcheck", "--status-file", "run/bootstrap.json"]).current_dir(crew.path(""));
+        run(&mut command).code() == 0
+    };
+    assert!(wait_until(SOON, || healthy(&crew)), "{}", bootstrap.log());
+
+    // What is lost while it is down is delivered when it starts.
+    bootstrap.terminate();
+    std::fs::remove_dir_all(crew.path("approle/chat")).unwrap();
+    let mut bootstrap = spawn(crew.bootstrap("run"));
+    bootstrap.wait_for_log("delivered credentials to", SOON);
+    run(crew.agent("exec", "chat").args(["--secret", "chat", "--", "true"])).success();
+
+    // A Vault that was away and sealed for a while is met again.
+    crew.vault.restart();
+    run(&mut crew.unsealer("unseal")).success();
+    assert!(wait_until(SOON, || healthy(&crew)), "{}", bootstrap.log());
+    assert_eq!(bootstrap.terminate().code(), 0);
+}
+
+#[test]
+fn the_own_credential_can_do_its_job_and_nothing_else() {
+    let crew = Crew::applied();
+    let login = json!({ "role_id": crew.read("state/role_id"), "secret_id": crew.read("state/secret_id") });
+    let (status, answer) = crew.vault.api("POST", "/v1/auth/vaultcrew/login", "", &login);
+    assert_eq!(status, 200);
+    let token = answer["auth"]["client_token"].as_str().unwrap();
+    let ask = |method: &str, path: &str, body: &Value| crew.vault.api(method, path, token, body).0;
+    assert_eq!(ask("GET", "/v1/auth/approle/role/chat/role-id", &Value::Null), 200);
+    assert_eq!(ask("POST", "/v1/auth/approle/role/chat/secret-id", &json!({})), 200);
+    for (method, path, body) in [
+        ("GET", "/v1/secret/data/chat", Value::Null),
+        ("GET", "/v1/auth/approle/role/chat", Value::Null),
+        ("POST", "/v1/auth/approle/role/chat", json!({ "token_policies": "root" })),
+        ("POST", "/v1/auth/approle/role/other/secret-id", json!({})),
+        ("POST", "/v1/auth/approle/role/chat/secret-id", json!({ "ttl": "720h" })),
+        ("POST", "/v1/sys/policies/acl/chat-policy", json!({ "policy": "" })),
+        ("GET", "/v1/sys/mounts", Value::Null),
+        ("POST", "/v1/auth/token/create", json!({})),
+    ] {
+        assert_eq!(ask(method, path, &body), 403, "{method} {path}");
+    }
+}
+
+#[test]
+fn the_break_glass_credential_regains_root_with_three_shares_and_nothing_else() {
+    let crew = Crew::new();
+    let mut unsealer = spawn(crew.unsealer("run"));
+    unsealer.wait_for_log("the break-glass credential is in", SOON);
+    let login = json!({
+        "role_id": crew.read("keys/break-glass/role_id"),
+        "secret_id": crew.read("keys/break-glass/secret_id"),
+    });
+    let (status, answer) = crew.vault.api("POST", "/v1/auth/vaultcrew-break-glass/login", "", &login);
+    assert_eq!(status, 200);
+    let token = answer["auth"]["client_token"].as_str().unwrap();
+    let (status, started) = crew.vault.api("POST", "/v1/sys/generate-root-token/attempt", token, &json!({}));
+    assert_eq!(status, 200, "{started}");
+    assert_eq!(crew.vault.api("GET", "/v1/sys/mounts", token, &Value::Null).0, 403);
+    assert_eq!(crew.vault.api("GET", "/v1/sys/policies/acl/root", token, &Value::Null).0, 403);
+    assert_eq!(unsealer.terminate().code(), 0);
+}

@@ -1,0 +1,13 @@
+//! The real programs against real servers, told as stories.
+//!
+//! One test binary: linking is what these tests cost most. Each module is one story or one kind of trouble.
+
+mod crew;
+
+mod database;
+mod freshness;
+mod help;
+mod refusals;
+mod restart;
+mod secrets;
+mod workflow;

@@ -1,0 +1,32 @@
+//! Starts real Vault and PostgreSQL servers and the project's own programs, for end-to-end tests and tasks.
+//!
+//! Every server has a loopback address, a port and a directory of its own, so any number of tests run side
+//! by side. Nothing here imports a program: programs are run as their users run them.
+//!
+//! Constructors called `start` are for tests: they panic with the whole story where the server does not
+//! come up. Tasks use the `…Options` types, whose `start` returns an [`Error`].
+
+mod canary;
+mod error;
+mod http;
+mod loopback;
+mod postgres;
+mod process;
+mod programs;
+mod run;
+mod settings;
+mod tools;
+mod vault;
+mod wait;
+
+pub use canary::{Canary, CommandLineWatch, Finding};
+pub use error::{Error, Result, with_causes};
+pub use http::Api;
+pub use loopback::{free_address, random_token};
+pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
+pub use programs::Programs;
+pub use run::{Daemon, Outcome, run, run_within, spawn};
+pub use settings::{BIN_DIR, POSTGRES_BIN, SERVER_BIN, TOOLS_DIR};
+pub use tools::{Flavour, postgres_bin, server, server_command, server_flavour, tools_dir};
+pub use vault::{Storage, Vault, VaultOptions};
+pub use wait::{give_up, wait_until};

@@ -126,3 +126,89 @@ async fn initialise(client: &VaultClient, store: &KeyStore) -> Result<(), InitEr
     tracing::info!("the key shares are in {}", store.path().display());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use vault_client::Settings;
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+
+    const ANSWER: &str = r#"{"keys_base64":["a","b","c","d","e"],"root_token":"s.canary"}"#;
+
+    /// What a store says and holds after one attempt at a server that answers `sys/init` by `answer`.
+    async fn attempt(
+        answer: ResponseTemplate,
+    ) -> (Result<Initialised, InitError>, KeyStore, tempfile::TempDir) {
+        let server = MockServer::start().await;
+        let status =
+            json!({ "type": "shamir", "initialized": false, "sealed": true, "t": 0, "n": 0, "progress": 0 });
+        Mock::given(path("/v1/sys/seal-status"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(status))
+            .mount(&server)
+            .await;
+        Mock::given(method("POST"))
+            .and(path("/v1/sys/init"))
+            .respond_with(answer)
+            .expect(1)
+            .mount(&server)
+            .await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(&dir.path().join("keys"), &dir.path().join("root/root-token")).unwrap();
+        let settings = Settings {
+            addresses: vec![server.uri().parse().unwrap()],
+            ca_certificates: None,
+            tls_server_name: None,
+            namespace: None,
+            timeout: Duration::from_millis(300),
+        };
+        let result = ensure(&VaultClient::new(&settings).unwrap(), &store).await;
+        if let Err(error) = &result {
+            assert!(!format!("{error} {error:?}").contains("canary"));
+        }
+        (result, store, dir)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_and_split() {
+        let (result, store, _dir) = attempt(ResponseTemplate::new(200).set_body_string(ANSWER)).await;
+        assert_eq!(result.unwrap(), Initialised::Now);
+        assert!(matches!(store.stored().unwrap(), Stored::Keys(shares) if shares.len() == 5));
+    }
+
+    #[tokio::test]
+    async fn after_a_clear_refusal_the_next_start_may_try_again() {
+        let refused = ResponseTemplate::new(400).set_body_json(json!({ "errors": ["already initialized"] }));
+        let (result, store, _dir) = attempt(refused).await;
+        assert!(matches!(result, Err(InitError::Vault(VaultError::Refused { .. }))));
+        assert!(matches!(store.stored().unwrap(), Stored::Nothing));
+    }
+
+    #[tokio::test]
+    async fn after_an_answer_that_never_came_it_is_known_that_it_was_asked_for() {
+        let late = ResponseTemplate::new(200).set_body_string(ANSWER).set_delay(Duration::from_secs(5));
+        for answer in
+            [late, ResponseTemplate::new(500), ResponseTemplate::new(307).insert_header("location", "/")]
+        {
+            let (result, store, _dir) = attempt(answer).await;
+            assert!(matches!(result, Err(InitError::Vault(_))));
+            assert!(matches!(store.stored().unwrap(), Stored::Requested));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_read_is_kept_as_it_came() {
+        for body in
+            ["", &ANSWER[..40], "<html>canary</html>", r#"{"keys_base64":[],"root_token":"s.canary"}"#]
+        {
+            let (result, store, dir) = attempt(ResponseTemplate::new(200).set_body_string(body)).await;
+            assert!(matches!(result, Err(InitError::KeyStore(KeyStoreError::Response { .. }))), "{body}");
+            assert!(matches!(store.stored().unwrap(), Stored::Received));
+            assert_eq!(std::fs::read_to_string(dir.path().join("keys/init-response.json")).unwrap(), body);
+        }
+    }
+}

@@ -269,3 +269,20 @@ async fn any_node_will_do_where_the_first_is_away() {
     let reply = client.call(Target::Any, request, Retry::Never, in_ms(1000)).await.unwrap();
     assert!(reply.status.is_success());
 }
+
+#[tokio::test]
+async fn a_mount_that_is_still_being_made_is_waited_for() {
+    let server = MockServer::start().await;
+    let upgrading =
+        errors(400, "Upgrading from non-versioned to versioned data. This backend will be unavailable");
+    Mock::given(method("POST")).respond_with(upgrading).up_to_n_times(2).mount(&server).await;
+    let written = ResponseTemplate::new(200).set_body_json(json!({ "data": { "version": 1 } }));
+    Mock::given(method("POST"))
+        .and(body_json(json!({ "data": { "K": CANARY }, "options": { "cas": 0 } })))
+        .respond_with(written)
+        .mount(&server)
+        .await;
+    let values = [("K".to_owned(), SecretString::from(CANARY))].into();
+    let version = kv2::write(&client(&server), "secret", "user", &values, 0, in_ms(2000)).await.unwrap();
+    assert_eq!((version, server.received_requests().await.unwrap().len()), (1, 3));
+}

@@ -1,0 +1,132 @@
+//! The driver against a server that answers as told.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use agent_runtime::{Exit, Failure as _};
+use approle_session::{Action, AppRole, LoginArgs, LoginError, Progress, Step};
+use serde_json::{Value, json};
+use vault_client::{Settings, VaultClient};
+use wiremock::matchers::{body_partial_json, header, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+fn deliver(directory: &Path, secret_id: &str) {
+    fs::write(directory.join("role_id"), "role-of-user").unwrap();
+    fs::write(directory.join("secret_id"), secret_id).unwrap();
+}
+
+fn approle(server: &MockServer, directory: &Path, wait: Duration) -> AppRole {
+    let settings = Settings {
+        addresses: vec![server.uri().parse().unwrap()],
+        ca_certificates: None,
+        tls_server_name: None,
+        namespace: None,
+        timeout: Duration::from_secs(2),
+    };
+    let args = LoginArgs { credentials_dir: directory.to_owned(), approle_mount: "approle".to_owned(), wait };
+    AppRole::new(VaultClient::new(&settings).unwrap(), &args)
+}
+
+fn granted(token: &str, ttl: u64) -> ResponseTemplate {
+    let auth = json!({ "client_token": token, "accessor": "a", "lease_duration": ttl, "renewable": true });
+    ResponseTemplate::new(200).set_body_json(json!({ "auth": auth }))
+}
+
+async fn on(server: &MockServer, at: &str, answer: ResponseTemplate) {
+    Mock::given(path(at)).respond_with(answer).mount(server).await;
+}
+
+async fn requests(server: &MockServer, at: &str) -> Vec<Value> {
+    let all = server.received_requests().await.unwrap();
+    let matching = all.iter().filter(|request| request.url.path() == at);
+    matching.map(|request| serde_json::from_slice(&request.body).unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn logs_in_and_revokes_at_the_end() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    on(&server, "/v1/auth/approle/login", granted("s.one", 3600)).await;
+    Mock::given(path("/v1/auth/token/revoke-self"))
+        .and(header("x-vault-token", "s.one"))
+        .respond_with(ResponseTemplate::new(204))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
+    approle.open().await.unwrap();
+    approle.close().await;
+    let logins = requests(&server, "/v1/auth/approle/login").await;
+    assert_eq!(logins, [json!({ "role_id": "role-of-user", "secret_id": "first" })]);
+}
+
+#[tokio::test]
+async fn refused_credentials_are_sent_once() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "expired");
+    let refused =
+        ResponseTemplate::new(400).set_body_json(json!({ "errors": ["invalid role or secret ID"] }));
+    on(&server, "/v1/auth/approle/login", refused).await;
+    let mut approle = approle(&server, dir.path(), Duration::from_millis(1200));
+    let error = approle.open().await.unwrap_err();
+    assert!(matches!(error, LoginError::Refused { .. }), "{error}");
+    assert_eq!(error.exit(), Exit::Denied);
+    assert_eq!(requests(&server, "/v1/auth/approle/login").await.len(), 1);
+}
+
+#[tokio::test]
+async fn new_credentials_replace_the_token_and_the_old_one_is_revoked() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    for (secret_id, token) in [("first", "s.one"), ("second", "s.two")] {
+        Mock::given(path("/v1/auth/approle/login"))
+            .and(body_partial_json(json!({ "secret_id": secret_id })))
+            .respond_with(granted(token, 3600))
+            .mount(&server)
+            .await;
+    }
+    Mock::given(path("/v1/auth/token/revoke-self"))
+        .and(header("x-vault-token", "s.one"))
+        .respond_with(ResponseTemplate::new(204))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
+    approle.open().await.unwrap();
+    deliver(dir.path(), "second");
+    approle.perform(Action::ReadCredentials).await;
+    assert_eq!(approle.next(), Step::Do(Action::Login));
+    assert_eq!(approle.perform(Action::Login).await, Progress::Opened);
+    assert_eq!(approle.next(), Step::Do(Action::Revoke));
+    approle.perform(Action::Revoke).await;
+    assert!(matches!(approle.next(), Step::SleepUntil(_)));
+}
+
+#[tokio::test]
+async fn a_vault_that_is_away_is_waited_for_and_then_told() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    let sealed = ResponseTemplate::new(503).set_body_json(json!({ "errors": ["Vault is sealed"] }));
+    on(&server, "/v1/auth/approle/login", sealed).await;
+    let error = approle(&server, dir.path(), Duration::from_secs(2)).open().await.unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    let attempts = requests(&server, "/v1/auth/approle/login").await.len();
+    assert!((2..=5).contains(&attempts), "{attempts} attempts in two seconds");
+}
+
+#[tokio::test]
+async fn a_token_that_lapsed_is_replaced_by_a_login() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    on(&server, "/v1/auth/approle/login", granted("s.one", 3600)).await;
+    let denied = ResponseTemplate::new(403).set_body_json(json!({ "errors": ["permission denied"] }));
+    on(&server, "/v1/auth/token/renew-self", denied).await;
+    let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
+    approle.open().await.unwrap();
+    approle.perform(Action::Renew).await;
+    assert!(approle.client().is_none());
+    assert_eq!(approle.next(), Step::Do(Action::Login));
+}

@@ -53,7 +53,8 @@ pub(crate) async fn stay(
 ) -> Result<Exit, AgentError> {
     let mut approle = AppRole::new(client, &args.login);
     let mut refresh = Refresh { due: BootTime::now(), failures: 0, rendered: false };
-    report(&mut status, &approle, &refresh);
+    // The first login is waited for without another report.
+    report(&mut status, &approle, &refresh, args.login.wait + FRESH_FOR);
     let Ok(opened) = shutdown.or_stop(approle.open()).await else {
         return Ok(Exit::Done);
     };
@@ -87,7 +88,7 @@ pub(crate) async fn stay(
             // A session that was open once never gives up.
             Step::Failed(_) => break,
         }
-        report(&mut status, &approle, &refresh);
+        report(&mut status, &approle, &refresh, FRESH_FOR);
     }
     approle.close().await;
     Ok(Exit::Done)
@@ -122,7 +123,7 @@ impl Refresh {
     }
 }
 
-fn report(status: &mut StatusFile, approle: &AppRole, refresh: &Refresh) {
+fn report(status: &mut StatusFile, approle: &AppRole, refresh: &Refresh, fresh_for: Duration) {
     let now = BootTime::now();
     let left = approle.expires().map_or(Duration::ZERO, |expires| expires.saturating_since(now));
     let open = !left.is_zero();
@@ -134,5 +135,5 @@ fn report(status: &mut StatusFile, approle: &AppRole, refresh: &Refresh) {
     };
     // Whole minutes: a status that changes each second would be written each second.
     let details = Details { token_ttl: left.as_secs() / 60 * 60, failures: refresh.failures };
-    status.report(open && refresh.rendered, state, FRESH_FOR, details);
+    status.report(open && refresh.rendered, state, fresh_for, details);
 }

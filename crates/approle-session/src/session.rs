@@ -21,7 +21,7 @@ const LOCKOUT: Duration = Duration::from_mins(15);
 pub struct Timing {
     /// Between two looks at the credentials directory; above zero.
     pub look_every: Duration,
-    /// When to give up where no token was had until then; `None` for never.
+    /// When to give up where no token was ever had until then; `None` for never.
     pub give_up: Option<BootTime>,
 }
 
@@ -250,6 +250,8 @@ impl Session {
                 self.retired |= self.is_open(now);
                 self.token = Some(Token::granted(now, lease, self.credentials, jitter));
                 self.barred = None;
+                // What was open once outlasts every outage.
+                self.timing.give_up = None;
                 self.settle(now);
             }
             Event::Renewed(lease) => {

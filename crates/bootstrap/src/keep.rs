@@ -62,7 +62,8 @@ pub(crate) async fn run(
     let desired = Desired::load(sources)?;
     let deliveries: Vec<Delivery> = desired.services.iter().map(|service| service.delivery(stack)).collect();
     let mut looks = Looks { due: BootTime::now(), failures: 0, succeeded: false, services: deliveries.len() };
-    looks.report(&mut status);
+    // Vault and then the first login are waited for without another report.
+    looks.report(&mut status, stack.wait * 2 + FRESH_FOR);
     match shutdown.or_stop(apply_once(&client, &desired, stack)).await {
         Ok(applied) => applied?,
         Err(Stopped) => return Ok(Exit::Done),
@@ -142,7 +143,7 @@ async fn keep(
             // A session that was open once never gives up.
             Step::Failed(_) => return,
         }
-        looks.report(status);
+        looks.report(status, FRESH_FOR);
     }
 }
 
@@ -186,7 +187,7 @@ impl Looks {
         }
     }
 
-    fn report(&self, status: &mut StatusFile) {
+    fn report(&self, status: &mut StatusFile, fresh_for: Duration) {
         let ready = self.succeeded && self.failures == 0;
         let state = if ready {
             "every service's credentials are fresh"
@@ -195,6 +196,6 @@ impl Looks {
         } else {
             "starting"
         };
-        status.report(ready, state, FRESH_FOR, Details { services: self.services, failures: self.failures });
+        status.report(ready, state, fresh_for, Details { services: self.services, failures: self.failures });
     }
 }

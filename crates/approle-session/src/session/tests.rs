@@ -182,13 +182,18 @@ fn gives_up_in_time_and_says_why() {
     let (refused, due) = refused.until_due(FIRST);
     assert_eq!((due, refused.now), (Step::Failed(Reason::Refused), at(600)));
 
-    // Once there was a token, it never gives up.
-    let mut opened = Story::begin(end)
+    // Once there was a token it never gives up, not even after that has expired in an outage.
+    let (mut opened, mut due) = Story::begin(end)
         .expect(Action::ReadCredentials, Event::Credentials(FIRST))
         .expect(Action::Login, GRANTED)
-        .at(at(700));
-    opened.session.handle(opened.now, Event::Credentials(FIRST), Jitter::NONE);
-    assert!(matches!(opened.session.next(opened.now), Step::SleepUntil(_)));
+        .until_due(FIRST);
+    while opened.session.is_open(opened.now) {
+        assert_eq!(due, Step::Do(Action::Renew));
+        (opened, due) =
+            opened.expect(Action::Renew, Event::Unavailable { retry_after: None }).until_due(FIRST);
+    }
+    assert!(opened.now > at(600));
+    assert_eq!(due, Step::Do(Action::Login));
 }
 
 #[test]

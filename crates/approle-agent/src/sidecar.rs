@@ -29,9 +29,12 @@ const RETRY_DELAYS: Policy = match Policy::new(Duration::from_secs(1), Duration:
 const FRESH_FOR: Duration = Duration::from_mins(1);
 
 /// When to read the secrets next, and how that went so far.
+#[derive(Default)]
 struct Refresh {
     due: BootTime,
     failures: u32,
+    /// The last read was denied, with a token that was new then: another login would change nothing.
+    denied: bool,
     rendered: bool,
 }
 
@@ -52,7 +55,7 @@ pub(crate) async fn stay(
     shutdown: &Shutdown,
 ) -> Result<Exit, AgentError> {
     let mut approle = AppRole::new(client, &args.login);
-    let mut refresh = Refresh { due: BootTime::now(), failures: 0, rendered: false };
+    let mut refresh = Refresh::default();
     // The first login is waited for without another report.
     report(&mut status, &approle, &refresh, args.login.wait + FRESH_FOR);
     let Ok(opened) = shutdown.or_stop(approle.open()).await else {
@@ -64,7 +67,7 @@ pub(crate) async fn stay(
         match approle.next() {
             // An action is driven to its end: a login that is cut off leaves a token that nobody revokes.
             Step::Do(action) => {
-                if approle.perform(action).await == Progress::Opened {
+                if approle.perform(action).await == Progress::Opened && refresh.failures == 0 {
                     refresh.due = now;
                 }
             }
@@ -72,8 +75,10 @@ pub(crate) async fn stay(
                 if let Some(client) = approle.client() {
                     let read = Secrets::read(&client, &args.kv_mount, &args.secrets).await;
                     let rendered = read.and_then(|secrets| outputs.render(&secrets));
-                    if matches!(&rendered, Err(AgentError::Read { cause: VaultError::Denied { .. }, .. })) {
+                    if refresh.may_have_lapsed(&rendered) {
+                        // A token that was revoked is denied everything: a new one is worth one attempt.
                         approle.lapsed();
+                        continue;
                     }
                     refresh.settle(rendered);
                 } else {
@@ -95,6 +100,12 @@ pub(crate) async fn stay(
 }
 
 impl Refresh {
+    /// Whether this is the first denial in a row.
+    fn may_have_lapsed(&mut self, rendered: &Result<Changed, AgentError>) -> bool {
+        let denied = matches!(rendered, Err(AgentError::Read { cause: VaultError::Denied { .. }, .. }));
+        !std::mem::replace(&mut self.denied, denied) && denied
+    }
+
     /// Sets the next read. The last good files stay whatever happens.
     fn settle(&mut self, rendered: Result<Changed, AgentError>) {
         let now = BootTime::now();

@@ -4,6 +4,7 @@
 //! within four hours. Each look asks the server itself what every service's secret ID is still good for:
 //! nothing is judged by a timer, a file's time stamp or this machine's wall clock.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use agent_runtime::{Exit, Failure as _, Shutdown, StatusFile, Stopped};
@@ -37,10 +38,12 @@ const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Durat
 const FRESH_FOR: Duration = Duration::from_mins(3);
 
 /// How the last look went.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Looks {
     due: BootTime,
     failures: u32,
+    /// The last look was denied everything, with a token that was new then.
+    denied: bool,
     succeeded: bool,
     services: usize,
 }
@@ -61,7 +64,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, BootstrapError> {
     let desired = Desired::load(sources)?;
     let deliveries: Vec<Delivery> = desired.services.iter().map(|service| service.delivery(stack)).collect();
-    let mut looks = Looks { due: BootTime::now(), failures: 0, succeeded: false, services: deliveries.len() };
+    let mut looks = Looks { services: deliveries.len(), ..Looks::default() };
     // Vault and then the first login are waited for without another report.
     looks.report(&mut status, stack.wait * 2 + FRESH_FOR);
     match shutdown.or_stop(apply_once(&client, &desired, stack)).await {
@@ -121,7 +124,7 @@ async fn keep(
         match approle.next() {
             // An action is driven to its end: a login that is cut off leaves a token that nobody revokes.
             Step::Do(action) => {
-                if approle.perform(action).await == Progress::Opened {
+                if approle.perform(action).await == Progress::Opened && looks.failures == 0 {
                     looks.due = BootTime::now();
                 }
             }
@@ -132,11 +135,13 @@ async fn keep(
             }
             Step::SleepUntil(_) => match approle.client() {
                 Some(client) => {
-                    let result = look(&client, deliveries, own).await;
-                    if result.as_ref().is_err_and(is_denied) {
+                    let failures = look(&client, deliveries, own).await;
+                    if looks.may_have_lapsed(&failures, deliveries.len() + 1) {
+                        // A token that was revoked is denied everything: a new one is worth one attempt.
                         approle.lapsed();
+                        continue;
                     }
-                    looks.settle(result);
+                    looks.settle(&failures);
                 }
                 None => looks.due = BootTime::now() + LOOK_EVERY,
             },
@@ -148,43 +153,49 @@ async fn keep(
 }
 
 /// Looks at every service and at bootstrap's own credential, and delivers where that is due.
-async fn look(client: &VaultClient, deliveries: &[Delivery], own: &Delivery) -> Result<(), BootstrapError> {
+///
+/// One that fails does not hold up the others; gives what failed.
+async fn look(client: &VaultClient, deliveries: &[Delivery], own: &Delivery) -> Vec<BootstrapError> {
     let all: Vec<Delivery> = deliveries.iter().chain([own]).cloned().collect();
-    for_each(all, |delivery| {
+    let looked = for_each(all, |delivery| {
         let client = client.clone();
-        async move { delivery.refresh(&client, OVERLAP).await }
-    })
-    .await
-    .map(drop)
-}
-
-fn is_denied(error: &BootstrapError) -> bool {
-    error.exit() == Exit::Denied
+        async move { Ok::<_, Infallible>(delivery.refresh(&client, OVERLAP).await) }
+    });
+    let Ok(results) = looked.await;
+    results.into_iter().filter_map(Result::err).collect()
 }
 
 impl Looks {
-    fn settle(&mut self, result: Result<(), BootstrapError>) {
+    /// Whether this is the first look in a row that was denied everything it asked for.
+    fn may_have_lapsed(&mut self, failures: &[BootstrapError], asked: usize) -> bool {
+        let denied = failures.len() == asked && failures.iter().all(|error| error.exit() == Exit::Denied);
+        !std::mem::replace(&mut self.denied, denied) && denied
+    }
+
+    fn settle(&mut self, failures: &[BootstrapError]) {
         let now = BootTime::now();
-        match result {
-            Ok(()) => {
-                if self.failures > 0 {
-                    tracing::info!("every service's credentials are fresh again");
-                }
-                self.succeeded = true;
-                self.failures = 0;
-                self.due = now + LOOK_EVERY;
+        if failures.is_empty() {
+            if self.failures > 0 {
+                tracing::info!("every service's credentials are fresh again");
             }
-            Err(error) => {
-                let text = agent_runtime::with_causes(&error);
-                if self.failures == 0 {
-                    tracing::warn!("{text}; trying again");
-                } else {
-                    tracing::debug!("{text}; trying again");
-                }
-                self.due = now + RETRY_DELAYS.delay(self.failures, Jitter::draw());
-                self.failures = self.failures.saturating_add(1);
+            self.succeeded = true;
+            self.failures = 0;
+            self.due = now + LOOK_EVERY;
+            return;
+        }
+        for error in failures {
+            let text = agent_runtime::with_causes(error);
+            if self.failures == 0 {
+                tracing::warn!("{text}; trying again");
+            } else {
+                tracing::debug!("{text}; trying again");
             }
         }
+        // Vault's return is waited for in seconds; what somebody has to mend, in minutes.
+        let away = failures.iter().any(|error| error.exit() == Exit::Unavailable);
+        let pause = if away { RETRY_DELAYS.delay(self.failures, Jitter::draw()) } else { LOOK_EVERY };
+        self.due = now + pause;
+        self.failures = self.failures.saturating_add(1);
     }
 
     fn report(&self, status: &mut StatusFile, fresh_for: Duration) {

@@ -130,3 +130,43 @@ fn the_break_glass_credential_regains_root_with_three_shares_and_nothing_else() 
     assert_eq!(crew.vault.api("GET", "/v1/sys/policies/acl/root", token, &Value::Null).0, 403);
     assert_eq!(unsealer.terminate().code(), 0);
 }
+
+#[test]
+fn a_policy_that_was_taken_away_is_not_hammered() {
+    let crew = Crew::applied();
+    let mut agent = crew.agent("run", "chat");
+    agent.args(["--secret", "chat", "--env-file", "out/chat.env"]);
+    let mut agent = spawn(agent);
+    agent.wait_for_log("rendered the secrets", SOON);
+    let root = crew.root_token();
+    assert_eq!(crew.vault.api("DELETE", "/v1/sys/policies/acl/chat-policy", &root, &Value::Null).0, 204);
+    // New credentials lead to a new login, and that to a read, which is denied.
+    std::fs::remove_file(crew.path("approle/chat/secret_id")).unwrap();
+    crew.apply().success();
+    assert_eq!(crew.vault.api("DELETE", "/v1/sys/policies/acl/chat-policy", &root, &Value::Null).0, 204);
+    agent.wait_for_log("the secrets stay as they are", SOON);
+    assert!(!wait_until(Duration::from_secs(3), || false));
+    let logins = agent.log().matches("logged in by AppRole").count();
+    assert!(logins <= 4, "{logins} logins:\n{}", agent.log());
+    assert!(crew.read("out/chat.env").contains(CHAT_KEY), "the last good file is gone");
+
+    // Given back, it is read again.
+    crew.apply().success();
+    agent.wait_for_log("the secrets can be read again", Duration::from_secs(40));
+    assert_eq!(agent.terminate().code(), 0);
+}
+
+#[test]
+fn a_service_that_bootstrap_may_not_serve_does_not_hold_up_the_others() {
+    let crew = Crew::applied();
+    std::fs::remove_file(crew.path("root/root-token")).unwrap();
+    // Without root a service that is new cannot be made, and is not in the policy of bootstrap's own.
+    crew.write_policy("mailer", &crate::crew::own_secret_policy("mailer"));
+    std::fs::remove_dir_all(crew.path("approle/chat")).unwrap();
+    let mut bootstrap = spawn(crew.bootstrap("run"));
+    bootstrap.wait_for_log("reading the role_id of mailer", SOON);
+    assert!(wait_until(SOON, || crew.path("approle/chat/secret_id").exists()), "{}", bootstrap.log());
+    assert!(!wait_until(Duration::from_secs(3), || false));
+    assert_eq!(bootstrap.log().matches("logged in by AppRole").count(), 1, "{}", bootstrap.log());
+    assert_eq!(bootstrap.terminate().code(), 0);
+}

@@ -11,8 +11,8 @@ use crate::write::Temporary;
 const PROBE_SIZE: usize = 4096;
 
 impl SecretDir {
-    /// Does with a file of 4 KiB all that [`replace`](Self::replace) and [`remove`](Self::remove) do, and reads
-    /// it back. To be called before something is produced that cannot be produced again.
+    /// Does with a file of 4 KiB all that [`create_new`](Self::create_new), [`replace`](Self::replace) and
+    /// [`remove`](Self::remove) do, and reads it back. To be called before something is produced that cannot be produced again.
     pub fn prove_writable(&self) -> Result<(), FileError> {
         self.clear_strays();
         let path = self.path();
@@ -21,6 +21,7 @@ impl SecretDir {
         let probe = SecretSlice::from(probe);
         let name = name::fresh(TEMPORARY).map_err(failed(Operation::Create, path))?;
 
+        Temporary::write(self, path, &probe, Attrs::PRIVATE)?.rename_new(&name)?;
         Temporary::write(self, path, &probe, Attrs::PRIVATE)?.rename(&name)?;
         let proven = self.sync().and_then(|()| self.read_in(&self.file, &name, PROBE_SIZE));
         let removed = at::unlink(&self.file, &name).map_err(failed(Operation::Remove, path));

@@ -114,7 +114,7 @@ impl<'a> Temporary<'a> {
         Ok(())
     }
 
-    fn rename_new(mut self, name: &str) -> Result<(), FileError> {
+    pub(crate) fn rename_new(mut self, name: &str) -> Result<(), FileError> {
         match rename_no_replace(&self.dir.file, &self.name, name) {
             Ok(is_renamed) => {
                 self.is_renamed = is_renamed;

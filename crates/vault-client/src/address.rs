@@ -66,10 +66,15 @@ impl Address {
     }
 
     /// The URL that the API's paths follow, its host replaced by `name` where one is given.
+    ///
+    /// Not by an IP address: that would be where the requests go.
     pub(crate) fn api_base(&self, name: Option<&str>) -> Result<String, url::ParseError> {
         let mut url = self.0.clone();
         if let Some(name) = name {
             url.set_host(Some(name))?;
+            if !matches!(url.host(), Some(url::Host::Domain(_))) {
+                return Err(url::ParseError::InvalidDomainCharacter);
+            }
         }
         url.set_path("v1");
         Ok(url.into())
@@ -115,5 +120,6 @@ mod tests {
         let address: Address = "https://10.0.0.7:8200".parse().unwrap();
         assert_eq!(address.api_base(Some("vault.internal")).unwrap(), "https://vault.internal:8200/v1");
         assert_eq!(address.api_base(None).unwrap(), "https://10.0.0.7:8200/v1");
+        assert!(address.api_base(Some("10.0.0.9")).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! `auth/<mount>/`: AppRoles, their secret IDs, and logging in with them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,8 +15,10 @@ use crate::token::{Auth, auth, seconds};
 use crate::{Reply, Retry, Target, VaultClient, VaultError, clock, found};
 
 /// A role's settings, as far as Vaultcrew sets them.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Role {
+    /// Whether a login takes a secret ID at all.
+    pub bind_secret_id: bool,
     /// The policies of its tokens.
     #[serde(deserialize_with = "or_empty")]
     pub token_policies: Vec<String>,
@@ -25,6 +28,11 @@ pub struct Role {
     /// How long a token lives at most.
     #[serde(deserialize_with = "seconds")]
     pub token_max_ttl: Duration,
+    /// For how long each renewal grants, past every maximum; zero for a token with a maximum.
+    #[serde(deserialize_with = "seconds")]
+    pub token_period: Duration,
+    /// How often a token can be used; zero without limit.
+    pub token_num_uses: u64,
     /// How long a secret ID lives; zero for ever.
     #[serde(deserialize_with = "seconds")]
     pub secret_id_ttl: Duration,
@@ -38,6 +46,25 @@ pub struct Role {
     pub token_bound_cidrs: Vec<String>,
     /// Whether its tokens lack the `default` policy.
     pub token_no_default_policy: bool,
+}
+
+impl Default for Role {
+    /// Vault's own defaults: logins by secret ID, no limits.
+    fn default() -> Self {
+        Self {
+            bind_secret_id: true,
+            token_policies: Vec::new(),
+            token_ttl: Duration::ZERO,
+            token_max_ttl: Duration::ZERO,
+            token_period: Duration::ZERO,
+            token_num_uses: 0,
+            secret_id_ttl: Duration::ZERO,
+            secret_id_num_uses: 0,
+            secret_id_bound_cidrs: Vec::new(),
+            token_bound_cidrs: Vec::new(),
+            token_no_default_policy: false,
+        }
+    }
 }
 
 /// A secret ID that was just made. The server never shows it again.
@@ -92,10 +119,12 @@ pub async fn write_role(
     let request = SetAppRoleRequest {
         mount: mount.to_owned(),
         role_name: name.to_owned(),
-        bind_secret_id: Some(true),
+        bind_secret_id: Some(role.bind_secret_id),
         token_policies: Some(role.token_policies.clone()),
         token_ttl: in_seconds(role.token_ttl),
         token_max_ttl: in_seconds(role.token_max_ttl),
+        token_period: in_seconds(role.token_period),
+        token_num_uses: Some(role.token_num_uses),
         secret_id_ttl: in_seconds(role.secret_id_ttl),
         secret_id_num_uses: Some(role.secret_id_num_uses),
         secret_id_bound_cidrs: Some(role.secret_id_bound_cidrs.clone()),
@@ -123,15 +152,20 @@ pub async fn role_id(
 }
 
 /// Issues a secret ID, by a request that is sent once: one whose answer is lost stays behind as a stray.
+///
+/// `metadata` is shown by its look-up.
 pub async fn issue_secret_id(
     client: &VaultClient,
     mount: &str,
     name: &str,
+    metadata: &BTreeMap<String, String>,
     by: Instant,
 ) -> Result<IssuedSecretId, VaultError> {
     let request = GenerateNewSecretIDRequest {
         mount: mount.to_owned(),
         role_name: name.to_owned(),
+        // The API takes a JSON object inside a string. A map of strings is always JSON.
+        metadata: Some(serde_json::to_string(metadata).unwrap_or_default()),
         ..GenerateNewSecretIDRequest::default()
     };
     client.call(Target::Leader, request, Retry::Never, by).await?.data()
@@ -154,12 +188,14 @@ pub async fn secret_id_accessors(
 }
 
 /// A living secret ID as its accessor shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretIdStatus {
     /// How long it was to live when it was issued; zero for ever.
     pub ttl: Duration,
     /// How long it lives from now on, by the server's own clock; `None` for ever.
     pub remaining: Option<Duration>,
+    /// What its issuer noted.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Looks a secret ID up by its accessor; `None` where it has expired or is gone.
@@ -175,6 +211,7 @@ pub async fn look_up_accessor(
         expiration_time: String,
         #[serde(deserialize_with = "seconds")]
         secret_id_ttl: Duration,
+        metadata: Option<BTreeMap<String, String>>,
     }
     let request = ReadSecretIDAccessorRequest {
         mount: mount.to_owned(),
@@ -187,9 +224,9 @@ pub async fn look_up_accessor(
         _ => return Ok(None),
     };
     let data: Found = reply.data()?;
-    let ttl = data.secret_id_ttl;
+    let (ttl, metadata) = (data.secret_id_ttl, data.metadata.unwrap_or_default());
     if ttl.is_zero() {
-        return Ok(Some(SecretIdStatus { ttl, remaining: None }));
+        return Ok(Some(SecretIdStatus { ttl, remaining: None, metadata }));
     }
     let expires = clock::rfc3339(&data.expiration_time)
         .ok_or_else(|| reply.unexpected("an expiration_time that is no RFC 3339 time".to_owned()))?;
@@ -197,7 +234,7 @@ pub async fn look_up_accessor(
         reply.unexpected("no Date header, by which the expiration would be told".to_owned())
     })?;
     let remaining = expires.duration_since(now).unwrap_or_default();
-    Ok((!remaining.is_zero()).then_some(SecretIdStatus { ttl, remaining: Some(remaining) }))
+    Ok((!remaining.is_zero()).then_some(SecretIdStatus { ttl, remaining: Some(remaining), metadata }))
 }
 
 /// Destroys a secret ID by its accessor. One that is gone already is done, though the server answers 500.
@@ -245,7 +282,7 @@ mod tests {
     #[test]
     fn a_role_is_read_as_it_was_written() {
         let role: Role = serde_json::from_str(
-            r#"{"token_policies":null,"token_ttl":3600,"token_max_ttl":14400,"secret_id_ttl":3600,
+            r#"{"bind_secret_id":true,"token_period":0,"token_num_uses":0,"token_policies":null,"token_ttl":3600,"token_max_ttl":14400,"secret_id_ttl":3600,
                 "secret_id_num_uses":0,"secret_id_bound_cidrs":["10.0.0.1/32"],
                 "token_bound_cidrs":["10.0.0.1","fd00::1","172.20.0.0/16"],"token_no_default_policy":false}"#,
         )

@@ -1,7 +1,6 @@
 //! One call: which node, how often, until when.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backoff::{Jitter, Policy};
@@ -24,21 +23,26 @@ const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(50), Durati
     Err(_) => panic!("the first delay is above zero and below the ceiling"),
 };
 
-/// No node is known to be the active one.
-const UNKNOWN: usize = usize::MAX;
+/// What a time-out may be: below, no request succeeds; above, nobody waits for it.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// How long a node is taken for the active one without asking again. One that stepped down answers on, as a
+/// standby that is a moment behind.
+const LEADER_FOR: Duration = Duration::from_secs(5);
 
 /// A cluster's client, and the token it speaks with. Cloning is cheap and shares the connections.
 #[derive(Clone)]
 pub struct VaultClient {
     cluster: Arc<Cluster>,
     token: Option<SecretString>,
+    timeout: Duration,
 }
 
 struct Cluster {
     nodes: Vec<Node>,
-    timeout: Duration,
-    /// Index of the node that was last found to be active.
-    leader: AtomicUsize,
+    /// The node that was last found to be active, and when.
+    leader: Mutex<Option<(usize, Instant)>>,
 }
 
 struct Node {
@@ -79,20 +83,29 @@ impl VaultClient {
         if settings.addresses.is_empty() {
             return Err(SettingsError::NoAddress);
         }
+        if !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&settings.timeout) {
+            return Err(SettingsError::Timeout);
+        }
         let tls = tls::client_config(settings)?;
         let node = |address: &Address| {
             let transport = Transport::new(address, settings, tls.clone())?;
             Ok(Node { address: address.clone(), transport })
         };
         let nodes = settings.addresses.iter().map(node).collect::<Result<Vec<_>, SettingsError>>()?;
-        let leader = AtomicUsize::new(if nodes.len() == 1 { 0 } else { UNKNOWN });
-        Ok(Self { cluster: Arc::new(Cluster { nodes, timeout: settings.timeout, leader }), token: None })
+        let cluster = Arc::new(Cluster { nodes, leader: Mutex::new(None) });
+        Ok(Self { cluster, token: None, timeout: settings.timeout })
     }
 
     /// The same client, speaking with `token`.
     #[must_use]
     pub fn with_token(&self, token: SecretString) -> Self {
-        Self { cluster: Arc::clone(&self.cluster), token: Some(token) }
+        Self { token: Some(token), ..self.clone() }
+    }
+
+    /// The same client, each of whose attempts may take this long.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
     }
 
     /// The nodes' addresses, in the order of [`Target::Node`].
@@ -104,7 +117,7 @@ impl VaultClient {
     /// The deadline of a request that need not outlast its own time-out.
     #[must_use]
     pub fn soon(&self) -> Instant {
-        Instant::now() + self.cluster.timeout
+        Instant::now() + self.timeout
     }
 
     /// Sends `endpoint` to the node or nodes that `to` names, at the latest until `by`.
@@ -141,8 +154,8 @@ impl VaultClient {
             Target::Leader => {
                 let leader = self.leader(by).await;
                 let result = self.send(leader, endpoint, by).await;
-                if self.cluster.nodes.len() > 1 && result.as_ref().is_err_and(VaultError::is_transient) {
-                    self.cluster.leader.store(UNKNOWN, Ordering::Relaxed);
+                if result.as_ref().is_err_and(VaultError::is_transient) {
+                    self.cluster.note_leader(None);
                 }
                 result
             }
@@ -151,8 +164,7 @@ impl VaultClient {
 
     async fn send_to_any<E: Endpoint>(&self, endpoint: &E, by: Instant) -> Result<Reply, VaultError> {
         let count = self.cluster.nodes.len();
-        let first = self.cluster.leader.load(Ordering::Relaxed);
-        let first = if first == UNKNOWN { 0 } else { first };
+        let first = self.cluster.known_leader().unwrap_or(0);
         for offset in 0..count - 1 {
             match self.send((first + offset) % count, endpoint, by).await {
                 Err(error) if error.is_transient() => tracing::debug!(%error, "trying the next node"),
@@ -164,8 +176,7 @@ impl VaultClient {
 
     /// The active node, asked of all at once where it is not known; the first one where none says it is.
     async fn leader(&self, by: Instant) -> usize {
-        let known = self.cluster.leader.load(Ordering::Relaxed);
-        if known != UNKNOWN {
+        if let Some(known) = self.cluster.known_leader() {
             return known;
         }
         let mut asked = JoinSet::new();
@@ -177,7 +188,7 @@ impl VaultClient {
         }
         while let Some(answer) = asked.join_next().await {
             if let Ok(Some(index)) = answer {
-                self.cluster.leader.store(index, Ordering::Relaxed);
+                self.cluster.note_leader(Some(index));
                 return index;
             }
         }
@@ -228,13 +239,13 @@ impl VaultClient {
             request.headers_mut().insert(HeaderName::from_static("x-vault-token"), value);
         }
 
-        let limit = by.min(Instant::now() + self.cluster.timeout);
+        let limit = by.min(Instant::now() + self.timeout);
         let answer = match tokio::time::timeout_at(limit, node.transport.send(request)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(unreachable(line, &error)),
             Err(_) => {
                 let reason = "it took too long".to_owned();
-                return Err(VaultError::Unreachable { request: line, reason, transient: true });
+                return Err(VaultError::Unreachable { request: line, reason, transient: true, sent: true });
             }
         };
         let (parts, mut body) = answer.into_parts();
@@ -256,6 +267,21 @@ impl VaultClient {
     }
 }
 
+impl Cluster {
+    fn known_leader(&self) -> Option<usize> {
+        if self.nodes.len() == 1 {
+            return Some(0);
+        }
+        let leader = *self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        leader.filter(|(_, found)| found.elapsed() < LEADER_FOR).map(|(index, _)| index)
+    }
+
+    fn note_leader(&self, index: Option<usize>) {
+        let leader = index.map(|index| (index, Instant::now()));
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
+    }
+}
+
 /// Whether a path means to a server what it says: no segment that a URL would drop or climb by.
 fn is_plain(path: &str) -> bool {
     path.split('/').all(|segment| !matches!(segment, "" | "." | "..")) && !path.contains(char::is_control)
@@ -267,8 +293,11 @@ fn unreachable(request: Box<RequestLine>, error: &ClientError) -> VaultError {
         ClientError::RequestError { source, .. } | ClientError::ResponseError { source } => source.as_ref(),
         other => other,
     };
-    let mut transient = true;
+    let (mut transient, mut sent) = (true, true);
     loop {
+        if let Some(http) = cause.downcast_ref::<reqwest::Error>() {
+            sent = !http.is_connect();
+        }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             transient = !matches!(tls, rustls::Error::InvalidCertificate(_));
         }
@@ -279,5 +308,5 @@ fn unreachable(request: Box<RequestLine>, error: &ClientError) -> VaultError {
             None => break,
         }
     }
-    VaultError::Unreachable { request, reason: cause.to_string(), transient }
+    VaultError::Unreachable { request, reason: cause.to_string(), transient, sent }
 }

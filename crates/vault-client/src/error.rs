@@ -18,6 +18,8 @@ pub enum VaultError {
         reason: String,
         /// Whether trying again can help; it does not where the server's certificate is refused.
         transient: bool,
+        /// Whether the server may have got the request: not where no connection came about.
+        sent: bool,
     },
     /// The node is sealed (503).
     #[error("{request}: Vault is sealed")]
@@ -98,6 +100,16 @@ impl VaultError {
             Self::Sealed { .. } | Self::RateLimited { .. } => true,
             Self::Unreachable { transient, .. } | Self::Unexpected { transient, .. } => *transient,
             Self::Denied { .. } | Self::Refused { .. } | Self::NotFound { .. } => false,
+        }
+    }
+
+    /// Whether the server certainly did not carry the request out: it never got it, or says so.
+    #[must_use]
+    pub const fn certainly_undone(&self) -> bool {
+        match self {
+            Self::Unreachable { sent, .. } => !*sent,
+            Self::Unexpected { .. } => false,
+            _ => true,
         }
     }
 

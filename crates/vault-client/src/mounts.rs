@@ -26,6 +26,14 @@ pub struct Mount {
     pub options: Option<BTreeMap<String, String>>,
 }
 
+impl Mount {
+    /// Whether its description begins with `mark`.
+    #[must_use]
+    pub fn is_marked(&self, mark: &str) -> bool {
+        self.description.starts_with(mark)
+    }
+}
+
 /// The secrets engines by their path, which ends in `/`.
 pub async fn engines(client: &VaultClient, by: Instant) -> Result<BTreeMap<String, Mount>, VaultError> {
     client.call(Target::Leader, ListMountsRequest {}, Retry::Idempotent, by).await?.data()

@@ -15,7 +15,7 @@ pub struct Settings {
     pub tls_server_name: Option<String>,
     /// The namespace that every request is made in.
     pub namespace: Option<String>,
-    /// The longest that one attempt at a request may take, whatever its deadline.
+    /// The longest that one attempt at a request may take, whatever its deadline; 1 s to 1 h.
     pub timeout: Duration,
 }
 
@@ -32,8 +32,11 @@ pub enum SettingsError {
     #[error("no CA certificate was found on this system; name the one to trust with --vault-cacert")]
     NoSystemCa,
     /// The name is no host name.
-    #[error("the TLS server name is not a host name; write it like vault.example")]
+    #[error("the TLS server name is not a host name (an IP address is none); write it like vault.example")]
     ServerName,
+    /// The time-out is no use.
+    #[error("the time-out of a request must lie between one second and one hour")]
+    Timeout,
     /// The namespace cannot be sent.
     #[error("the namespace contains characters that an HTTP header cannot carry")]
     Namespace,

@@ -1,5 +1,7 @@
 //! `sys/`: initialising, unsealing, who is active.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
@@ -32,6 +34,14 @@ pub struct SealStatus {
     pub version: String,
 }
 
+impl SealStatus {
+    /// Whether key shares are what unseals it; another seal does so by itself.
+    #[must_use]
+    pub fn is_unsealed_by_shares(&self) -> bool {
+        self.seal_type == "shamir"
+    }
+}
+
 /// Reads the seal status of the node with this index.
 pub async fn seal_status(client: &VaultClient, node: usize, by: Instant) -> Result<SealStatus, VaultError> {
     client.call(Target::Node(node), Plain::get("sys/seal-status"), Retry::Never, by).await?.json()
@@ -40,18 +50,15 @@ pub async fn seal_status(client: &VaultClient, node: usize, by: Instant) -> Resu
 /// `POST sys/init`, sent once and never again by itself.
 ///
 /// The answer holds the key shares and the root token: it is given as it came, to be stored before it is read.
-pub async fn init(
-    client: &VaultClient,
-    node: usize,
-    shares: u8,
-    threshold: u8,
-    by: Instant,
-) -> Result<Reply, VaultError> {
+/// Nobody can ask for it again, so that it is waited for longer than for anything else.
+pub async fn init(client: &VaultClient, node: usize, shares: u8, threshold: u8) -> Result<Reply, VaultError> {
+    const PATIENCE: Duration = Duration::from_mins(2);
+    let client = client.with_timeout(PATIENCE);
     let mut request = StartInitializationRequest::builder();
     request.secret_shares(shares).secret_threshold(threshold);
     // Every field of this builder has a default.
     let request = request.build().unwrap_or_default();
-    client.call(Target::Node(node), request, Retry::Never, by).await
+    client.call(Target::Node(node), request, Retry::Never, client.soon()).await
 }
 
 /// `PUT sys/unseal` with one key share, base64 or hex as the server gave it.

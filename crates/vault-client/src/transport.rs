@@ -38,6 +38,8 @@ impl Transport {
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
+            // A proxy from the environment would be handed tokens and key shares.
+            .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
             .user_agent(concat!("vaultcrew/", env!("CARGO_PKG_VERSION")))
             .default_headers(standing_headers(settings)?);

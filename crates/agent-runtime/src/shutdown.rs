@@ -1,22 +1,35 @@
 //! The order to stop, as a value.
 
+use std::time::Duration;
+
 use boot_clock::{BootTime, sleep_until};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::{Exit, Failure};
+
 /// Says whether the program was told to stop (SIGTERM or SIGINT). Clones hear the same order.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown(watch::Receiver<Option<Stopped>>);
 
-/// The program was told to stop.
+/// The program was told to stop. For a daemon that is its end, for a command that had something to finish a
+/// failure: 128 and the signal's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("told to stop")]
-pub struct Stopped;
+#[error("told to stop by signal {signal}")]
+pub struct Stopped {
+    signal: u8,
+}
+
+impl Failure for Stopped {
+    fn exit(&self) -> Exit {
+        Exit::Command(128 + self.signal)
+    }
+}
 
 impl Shutdown {
     /// A shutdown that is ordered by SIGTERM or SIGINT. Must be called on the runtime.
     pub(crate) fn on_signals() -> Self {
-        let (order, shutdown) = watch::channel(false);
+        let (order, shutdown) = watch::channel(None);
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
         if let (Ok(terminate), Ok(interrupt)) = signals {
             tokio::spawn(listen(terminate, interrupt, order));
@@ -27,18 +40,26 @@ impl Shutdown {
         Self(shutdown)
     }
 
+    /// A shutdown that is never ordered, for tests.
+    #[must_use]
+    pub fn never() -> Self {
+        Self(watch::channel(None).1)
+    }
+
     /// Whether the order has been given.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
-        *self.0.borrow()
+        self.0.borrow().is_some()
     }
 
     /// Waits for the order.
-    pub async fn ordered(&self) {
+    pub async fn ordered(&self) -> Stopped {
         let mut order = self.0.clone();
-        if order.wait_for(|ordered| *ordered).await.is_err() {
+        let given = order.wait_for(Option::is_some).await.ok().and_then(|stopped| *stopped);
+        match given {
+            Some(stopped) => stopped,
             // Nobody is left to give the order.
-            std::future::pending::<()>().await;
+            None => std::future::pending().await,
         }
     }
 
@@ -49,38 +70,72 @@ impl Shutdown {
 
     /// Drives `work` to its end, or drops it and fails when the order is given.
     pub async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+        self.or_stop_after(Duration::ZERO, work).await
+    }
+
+    /// As [`or_stop`](Self::or_stop), but leaves `work` this long to end by itself once the order is given.
+    pub async fn or_stop_after<T>(
+        &self,
+        grace: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Stopped> {
+        let stop = async {
+            let stopped = self.ordered().await;
+            sleep_until(BootTime::now() + grace).await;
+            stopped
+        };
         tokio::select! {
             biased;
-            () = self.ordered() => Err(Stopped),
+            stopped = stop => Err(stopped),
             done = work => Ok(done),
         }
     }
 }
 
-async fn listen(mut terminate: Signal, mut interrupt: Signal, order: watch::Sender<bool>) {
+async fn listen(mut terminate: Signal, mut interrupt: Signal, order: watch::Sender<Option<Stopped>>) {
+    const SIGINT: u8 = 2;
+    const SIGTERM: u8 = 15;
     loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        order.send_replace(true);
+        let signal = tokio::select! {
+            _ = terminate.recv() => SIGTERM,
+            _ = interrupt.recv() => SIGINT,
+        };
+        order.send_replace(Some(Stopped { signal }));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]
     async fn the_order_ends_a_sleep() {
-        let (order, shutdown) = watch::channel(false);
+        let (order, shutdown) = watch::channel(None);
         let shutdown = Shutdown(shutdown);
         assert_eq!(shutdown.sleep_until(BootTime::now() + Duration::from_millis(5)).await, Ok(()));
 
-        order.send_replace(true);
+        let stopped = Stopped { signal: 15 };
+        order.send_replace(Some(stopped));
         assert!(shutdown.is_ordered());
-        assert_eq!(shutdown.sleep_until(BootTime::at(Duration::MAX)).await, Err(Stopped));
+        assert_eq!(shutdown.sleep_until(BootTime::at(Duration::MAX)).await, Err(stopped));
+        assert_eq!(stopped.exit(), Exit::Command(143));
+    }
+
+    #[tokio::test]
+    async fn what_needs_a_moment_gets_it() {
+        let (order, shutdown) = watch::channel(Some(Stopped { signal: 2 }));
+        let shutdown = Shutdown(shutdown);
+        let short = sleep_until(BootTime::now() + Duration::from_millis(20));
+        assert_eq!(shutdown.or_stop_after(Duration::from_secs(5), short).await, Ok(()));
+        let endless = std::future::pending::<()>();
+        assert!(shutdown.or_stop_after(Duration::from_millis(20), endless).await.is_err());
+        drop(order);
+    }
+
+    #[tokio::test]
+    async fn without_an_order_nothing_is_stopped() {
+        let shutdown = Shutdown::never();
+        assert!(!shutdown.is_ordered());
+        assert_eq!(shutdown.sleep_until(BootTime::now() + Duration::from_millis(5)).await, Ok(()));
     }
 }

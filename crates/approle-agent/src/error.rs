@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use agent_runtime::{ConnectionError, Exit, Failure, HealthError};
+use agent_runtime::{ConnectionError, Exit, Failure, HealthError, Stopped};
 use approle_session::LoginError;
 use env_file::WriteError;
 use secret_file::FileError;
@@ -84,6 +84,9 @@ pub enum AgentError {
     /// The health check.
     #[error(transparent)]
     Health(#[from] HealthError),
+    /// The program was told to stop before it was done.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The answer on stdout.
     #[error("the answer cannot be written to stdout")]
     Output(#[from] io::Error),
@@ -97,6 +100,7 @@ impl Failure for AgentError {
             Self::Read { cause, .. } => cause.exit(),
             Self::Write(error) => error.exit(),
             Self::Health(error) => error.exit(),
+            Self::Stopped(stopped) => stopped.exit(),
             Self::Missing { .. }
             | Self::Ambiguous { .. }
             | Self::NoOutput

@@ -24,28 +24,23 @@ use crate::secrets::Secrets;
 
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, AgentError> {
-    let client = || args.vault.client();
     match &args.command {
         Command::Exec { secrets, outputs, environment, command } => {
             let outputs = Outputs::new(outputs);
-            let Ok(rendered) = shutdown.or_stop(render_once(client()?, secrets, &outputs)).await else {
-                return Ok(Exit::Done);
-            };
-            Err(exec::become_command(command, environment, &rendered?))
+            let secrets = render_once(args.vault.client()?, secrets, &outputs, &shutdown).await?;
+            Err(exec::become_command(command, environment, &secrets))
         }
         Command::Render { secrets, outputs } => {
             let outputs = Outputs::new(outputs);
             outputs.require_any()?;
-            match shutdown.or_stop(render_once(client()?, secrets, &outputs)).await {
-                Ok(rendered) => rendered.map(|_| Exit::Done),
-                Err(_) => Ok(Exit::Done),
-            }
+            render_once(args.vault.client()?, secrets, &outputs, &shutdown).await?;
+            Ok(Exit::Done)
         }
         Command::Run { secrets, outputs, status } => {
             let outputs = Outputs::new(outputs);
             outputs.require_any()?;
             let status = StatusFile::new(status, "approle-agent");
-            sidecar::stay(client()?, secrets, &outputs, status, &shutdown).await
+            sidecar::stay(args.vault.client()?, secrets, &outputs, status, &shutdown).await
         }
         Command::Healthcheck { health } => {
             agent_runtime::print(&format!("{}\n", health.check("approle-agent")?))?;
@@ -59,11 +54,12 @@ async fn render_once(
     client: VaultClient,
     args: &SecretArgs,
     outputs: &Outputs,
+    shutdown: &Shutdown,
 ) -> Result<Secrets, AgentError> {
     let mut approle = AppRole::new(client, &args.login);
     let rendered = async {
-        let client = approle.open().await?;
-        let secrets = Secrets::read(&client, &args.kv_mount, &args.secrets).await?;
+        let client = approle.open(shutdown).await?;
+        let secrets = shutdown.or_stop(Secrets::read(&client, &args.kv_mount, &args.secrets)).await??;
         outputs.render(&secrets)?;
         Ok(secrets)
     }

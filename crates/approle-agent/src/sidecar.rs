@@ -1,9 +1,10 @@
 //! Staying: the token is kept alive and the rendered secrets current.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use agent_runtime::{Exit, Shutdown, StatusFile};
-use approle_session::{AppRole, Progress, Step};
+use approle_session::{AppRole, LoginError, Progress, Step};
 use backoff::{Jitter, Policy};
 use boot_clock::BootTime;
 use secret_file::Changed;
@@ -58,45 +59,56 @@ pub(crate) async fn stay(
     let mut refresh = Refresh::default();
     // The first login is waited for without another report.
     report(&mut status, &approle, &refresh, args.login.wait + FRESH_FOR);
-    let Ok(opened) = shutdown.or_stop(approle.open()).await else {
-        return Ok(Exit::Done);
+    let kept = match approle.open(shutdown).await {
+        Ok(_) => keep(&mut approle, args, outputs, &mut refresh, &mut status, shutdown).await,
+        Err(error) => Err(error),
     };
-    opened?;
-    while !shutdown.is_ordered() {
+    approle.close().await;
+    match kept {
+        Err(LoginError::Stopped(_)) => Ok(Exit::Done),
+        other => other.map(|never| match never {}).map_err(AgentError::Login),
+    }
+}
+
+/// Goes on until told to stop.
+async fn keep(
+    approle: &mut AppRole,
+    args: &SecretArgs,
+    outputs: &Outputs,
+    refresh: &mut Refresh,
+    status: &mut StatusFile,
+    shutdown: &Shutdown,
+) -> Result<Infallible, LoginError> {
+    loop {
         let now = BootTime::now();
         match approle.next() {
-            // An action is driven to its end: a login that is cut off leaves a token that nobody revokes.
             Step::Do(action) => {
-                if approle.perform(action).await == Progress::Opened && refresh.failures == 0 {
+                if approle.perform(action, shutdown).await? == Progress::Opened && refresh.failures == 0 {
                     refresh.due = now;
                 }
             }
-            Step::SleepUntil(_) if now >= refresh.due => {
-                if let Some(client) = approle.client() {
-                    let read = Secrets::read(&client, &args.kv_mount, &args.secrets).await;
+            Step::SleepUntil(when) if now < refresh.due => {
+                shutdown.sleep_until(when.min(refresh.due)).await?;
+            }
+            Step::SleepUntil(when) => match approle.client() {
+                Some(client) => {
+                    let read = Secrets::read(&client, &args.kv_mount, &args.secrets);
+                    let read = shutdown.or_stop(read).await?;
                     let rendered = read.and_then(|secrets| outputs.render(&secrets));
                     if refresh.may_have_lapsed(&rendered) {
                         // A token that was revoked is denied everything: a new one is worth one attempt.
                         approle.lapsed();
-                        continue;
+                    } else {
+                        refresh.settle(rendered);
                     }
-                    refresh.settle(rendered);
-                } else {
-                    refresh.due = now + REFRESH_EVERY;
                 }
-            }
-            Step::SleepUntil(when) => {
-                if shutdown.sleep_until(when.min(refresh.due)).await.is_err() {
-                    break;
-                }
-            }
-            // A session that was open once never gives up.
-            Step::Failed(_) => break,
+                // The next login makes the read due.
+                None => shutdown.sleep_until(when).await?,
+            },
+            Step::Failed(reason) => return Err(approle.failure(reason)),
         }
-        report(&mut status, &approle, &refresh, FRESH_FOR);
+        report(status, approle, refresh, FRESH_FOR);
     }
-    approle.close().await;
-    Ok(Exit::Done)
 }
 
 impl Refresh {

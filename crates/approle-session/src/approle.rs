@@ -4,9 +4,9 @@ use std::hash::RandomState;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_runtime::{Exit, Failure};
+use agent_runtime::{Exit, Failure, Shutdown, Stopped};
 use backoff::Jitter;
-use boot_clock::{BootTime, sleep_until};
+use boot_clock::BootTime;
 use secrecy::SecretString;
 use vault_client::token::Auth;
 use vault_client::{VaultClient, VaultError, approle, token};
@@ -19,7 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Between two lines that say what is waited for.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// How long the last revocation may take: a program that is told to stop has ten seconds in all.
+/// What a program that is told to stop leaves an action to end by itself, and then the last revocations: it
+/// has ten seconds in all.
+const GRACE: Duration = Duration::from_secs(3);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// An AppRole's login, kept alive.
@@ -94,6 +96,9 @@ pub enum LoginError {
         #[source]
         cause: Option<VaultError>,
     },
+    /// The program was told to stop before there was a login.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 impl Failure for LoginError {
@@ -102,6 +107,7 @@ impl Failure for LoginError {
             Self::NoCredentials { .. } => Exit::Config,
             Self::Refused { .. } => Exit::Denied,
             Self::Unavailable { .. } => Exit::Unavailable,
+            Self::Stopped(stopped) => stopped.exit(),
         }
     }
 }
@@ -127,18 +133,20 @@ impl AppRole {
     }
 
     /// Waits for the first login and gives a client that speaks with its token.
-    pub async fn open(&mut self) -> Result<VaultClient, LoginError> {
+    ///
+    /// Whatever comes of it, [`close`](Self::close) is to follow.
+    pub async fn open(&mut self, shutdown: &Shutdown) -> Result<VaultClient, LoginError> {
         loop {
             if let Some(client) = self.client() {
                 return Ok(client);
             }
             match self.next() {
                 Step::Do(action) => {
-                    self.perform(action).await;
+                    self.perform(action, shutdown).await?;
                 }
                 Step::SleepUntil(when) => {
                     let say = self.waited.said + SAY_EVERY;
-                    sleep_until(when.min(say)).await;
+                    shutdown.sleep_until(when.min(say)).await?;
                     self.say_what_is_waited_for();
                 }
                 Step::Failed(reason) => return Err(self.failure(reason)),
@@ -165,20 +173,26 @@ impl AppRole {
         self.session.next(BootTime::now())
     }
 
-    /// Does it. Bounded by the client's time-out; must be driven to its end, lest a token be lost unrevoked.
-    pub async fn perform(&mut self, action: Action) -> Progress {
-        let event = match action {
+    /// Does it. An action is left a moment to end once a stop is ordered: a login that is cut off leaves a
+    /// token that nobody revokes.
+    pub async fn perform(&mut self, action: Action, shutdown: &Shutdown) -> Result<Progress, Stopped> {
+        let event = shutdown.or_stop_after(GRACE, self.act(action)).await?;
+        self.session.handle(BootTime::now(), event, Jitter::draw());
+        Ok(if matches!(event, Event::Opened(_)) { Progress::Opened } else { Progress::Unchanged })
+    }
+
+    async fn act(&mut self, action: Action) -> Event {
+        match action {
             Action::ReadCredentials => self.read_credentials(),
             Action::Login => self.log_in().await,
             Action::Renew => self.renew().await,
             Action::Revoke => self.revoke_retired().await,
-        };
-        self.session.handle(BootTime::now(), event, Jitter::draw());
-        if matches!(event, Event::Opened(_)) { Progress::Opened } else { Progress::Unchanged }
+        }
     }
 
     /// Tells the session that Vault denied what the token must be allowed: it logs in anew.
     pub fn lapsed(&mut self) {
+        self.retired = self.token.take();
         self.session.handle(BootTime::now(), Event::Lapsed, Jitter::NONE);
     }
 
@@ -244,6 +258,7 @@ impl AppRole {
             }
             Err(error @ VaultError::Denied { .. }) => {
                 tracing::warn!("the token was revoked or has expired, logging in anew: {error}");
+                self.retired = self.token.take();
                 Event::Lapsed
             }
             Err(error) => {
@@ -258,8 +273,12 @@ impl AppRole {
     async fn revoke_retired(&mut self) -> Event {
         if let Some(token) = self.retired.take() {
             let client = self.client.with_token(token);
-            if let Err(error) = token::revoke_self(&client, client.soon()).await {
-                tracing::warn!("the replaced token was not revoked and ends by its own TTL: {error}");
+            match token::revoke_self(&client, client.soon()).await {
+                // It was dead already.
+                Ok(()) | Err(VaultError::Denied { .. }) => {}
+                Err(error) => {
+                    tracing::warn!("the replaced token was not revoked and ends by its own TTL: {error}");
+                }
             }
         }
         Event::Revoked
@@ -293,7 +312,8 @@ impl AppRole {
         }
     }
 
-    fn failure(&mut self, reason: Reason) -> LoginError {
+    /// Why there is no login, after a [`Step::Failed`].
+    pub fn failure(&mut self, reason: Reason) -> LoginError {
         let waited = Duration::from_secs(BootTime::now().saturating_since(self.waited.since).as_secs());
         let directory = self.directory.clone();
         let problem = self.problem.take();

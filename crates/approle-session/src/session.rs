@@ -261,7 +261,9 @@ impl Session {
             Event::Refused => self.bar(None, Reason::Refused),
             Event::Denied => self.bar(Some(now + LOCKOUT), Reason::Denied),
             Event::Lapsed => {
-                // One login follows at once; should it fail, it is held back like any other.
+                // One login follows at once; should it fail, it is held back like any other. What was denied
+                // may be the path and not the token, which then still lives.
+                self.retired |= self.is_open(now);
                 self.token = None;
                 self.settle(now);
             }

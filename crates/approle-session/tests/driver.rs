@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_runtime::{Exit, Failure as _};
+use agent_runtime::{Exit, Failure as _, Shutdown};
 use approle_session::{Action, AppRole, LoginArgs, LoginError, Progress, Step};
 use serde_json::{Value, json};
 use vault_client::{Settings, VaultClient};
@@ -57,7 +57,7 @@ async fn logs_in_and_revokes_at_the_end() {
         .mount(&server)
         .await;
     let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
-    approle.open().await.unwrap();
+    approle.open(&Shutdown::never()).await.unwrap();
     approle.close().await;
     let logins = requests(&server, "/v1/auth/approle/login").await;
     assert_eq!(logins, [json!({ "role_id": "role-of-user", "secret_id": "first" })]);
@@ -71,7 +71,7 @@ async fn refused_credentials_are_sent_once() {
         ResponseTemplate::new(400).set_body_json(json!({ "errors": ["invalid role or secret ID"] }));
     on(&server, "/v1/auth/approle/login", refused).await;
     let mut approle = approle(&server, dir.path(), Duration::from_millis(1200));
-    let error = approle.open().await.unwrap_err();
+    let error = approle.open(&Shutdown::never()).await.unwrap_err();
     assert!(matches!(error, LoginError::Refused { .. }), "{error}");
     assert_eq!(error.exit(), Exit::Denied);
     assert_eq!(requests(&server, "/v1/auth/approle/login").await.len(), 1);
@@ -95,13 +95,13 @@ async fn new_credentials_replace_the_token_and_the_old_one_is_revoked() {
         .mount(&server)
         .await;
     let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
-    approle.open().await.unwrap();
+    approle.open(&Shutdown::never()).await.unwrap();
     deliver(dir.path(), "second");
-    approle.perform(Action::ReadCredentials).await;
+    approle.perform(Action::ReadCredentials, &Shutdown::never()).await.unwrap();
     assert_eq!(approle.next(), Step::Do(Action::Login));
-    assert_eq!(approle.perform(Action::Login).await, Progress::Opened);
+    assert_eq!(approle.perform(Action::Login, &Shutdown::never()).await.unwrap(), Progress::Opened);
     assert_eq!(approle.next(), Step::Do(Action::Revoke));
-    approle.perform(Action::Revoke).await;
+    approle.perform(Action::Revoke, &Shutdown::never()).await.unwrap();
     assert!(matches!(approle.next(), Step::SleepUntil(_)));
 }
 
@@ -111,7 +111,8 @@ async fn a_vault_that_is_away_is_waited_for_and_then_told() {
     deliver(dir.path(), "first");
     let sealed = ResponseTemplate::new(503).set_body_json(json!({ "errors": ["Vault is sealed"] }));
     on(&server, "/v1/auth/approle/login", sealed).await;
-    let error = approle(&server, dir.path(), Duration::from_secs(2)).open().await.unwrap_err();
+    let error =
+        approle(&server, dir.path(), Duration::from_secs(2)).open(&Shutdown::never()).await.unwrap_err();
     assert_eq!(error.exit(), Exit::Unavailable);
     let attempts = requests(&server, "/v1/auth/approle/login").await.len();
     assert!((2..=5).contains(&attempts), "{attempts} attempts in two seconds");
@@ -125,8 +126,10 @@ async fn a_token_that_lapsed_is_replaced_by_a_login() {
     let denied = ResponseTemplate::new(403).set_body_json(json!({ "errors": ["permission denied"] }));
     on(&server, "/v1/auth/token/renew-self", denied).await;
     let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
-    approle.open().await.unwrap();
-    approle.perform(Action::Renew).await;
+    approle.open(&Shutdown::never()).await.unwrap();
+    approle.perform(Action::Renew, &Shutdown::never()).await.unwrap();
     assert!(approle.client().is_none());
+    assert_eq!(approle.next(), Step::Do(Action::Revoke));
+    approle.perform(Action::Revoke, &Shutdown::never()).await.unwrap();
     assert_eq!(approle.next(), Step::Do(Action::Login));
 }

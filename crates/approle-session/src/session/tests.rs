@@ -157,7 +157,10 @@ fn a_failed_renewal_is_retried_while_the_token_lives_and_then_becomes_a_login() 
 #[test]
 fn a_lapsed_token_is_replaced_at_once() {
     let (story, _) = Story::logged_in().until_due(FIRST);
-    story.expect(Action::Renew, Event::Lapsed).expect(Action::Login, GRANTED);
+    story
+        .expect(Action::Renew, Event::Lapsed)
+        .expect(Action::Revoke, Event::Revoked)
+        .expect(Action::Login, GRANTED);
 }
 
 #[test]

@@ -4,9 +4,11 @@
 //! want besides the shares is a token that may use them: this role's. It can do that and take snapshots, and
 //! nothing else; its secret ID lies beside the shares and never expires.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use secret_file::{Attrs, SetFile};
-use std::time::Duration;
 use vault_client::approle::Role;
 use vault_client::{VaultClient, VaultError, approle, mounts, policy, token};
 
@@ -63,7 +65,7 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<boo
         approle::destroy_accessor(&root, MOUNT, ROLE, &accessor, by).await?;
     }
     let role_id = approle::role_id(&root, MOUNT, ROLE, by).await?;
-    let secret_id = approle::issue_secret_id(&root, MOUNT, ROLE, by).await?.secret_id;
+    let secret_id = approle::issue_secret_id(&root, MOUNT, ROLE, &BTreeMap::new(), by).await?.secret_id;
     prove(client, &role_id, &secret_id).await?;
 
     let bytes = |value: &SecretString| SecretSlice::from(value.expose_secret().as_bytes().to_vec());
@@ -73,7 +75,7 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<boo
         SetFile { name: "role_id", value: &role_id, attrs },
         SetFile { name: "secret_id", value: &secret_id, attrs },
     ];
-    directory.replace_set(&files).map_err(crate::key_store::KeyStoreError::File)?;
+    directory.replace_set(&files)?;
     tracing::info!("the break-glass credential is in {}, proven by a login", directory.path().display());
     Ok(true)
 }

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use agent_runtime::{ConnectionError, Exit, Failure, HealthError};
+use agent_runtime::{ConnectionError, Exit, Failure, HealthError, Stopped};
+use secret_file::FileError;
 use vault_client::VaultError;
 
 use crate::init::InitError;
@@ -30,6 +31,9 @@ pub enum UnsealerError {
     /// The health check.
     #[error(transparent)]
     Health(#[from] HealthError),
+    /// The program was told to stop before it was done.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The answer on stdout.
     #[error("the answer cannot be written to stdout")]
     Output(#[from] io::Error),
@@ -44,7 +48,14 @@ impl Failure for UnsealerError {
             Self::Unseal(error) => error.exit(),
             Self::Vault(error) => error.exit(),
             Self::Health(error) => error.exit(),
+            Self::Stopped(stopped) => stopped.exit(),
             Self::Output(_) => Exit::Failed,
         }
+    }
+}
+
+impl From<FileError> for UnsealerError {
+    fn from(error: FileError) -> Self {
+        Self::KeyStore(error.into())
     }
 }

@@ -1,6 +1,9 @@
 //! Initialising, once.
 
+use std::time::Duration;
+
 use agent_runtime::{Exit, Failure};
+use boot_clock::{BootTime, sleep_until};
 use vault_client::{VaultClient, VaultError, sys};
 
 use crate::UnsealerError;
@@ -11,6 +14,9 @@ const SHARES: u8 = 5;
 
 /// How many of them unseal.
 const THRESHOLD: u8 = 3;
+
+/// Between two attempts to store the answer.
+const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The node that is initialised; the others join it. Two inits make two clusters, `retry_join` or not.
 pub(crate) const INIT_NODE: usize = 0;
@@ -24,11 +30,12 @@ pub enum InitError {
     /// The keys cannot be kept, or not be read.
     #[error(transparent)]
     KeyStore(#[from] KeyStoreError),
-    /// The answer to an earlier request never came, and the server has carried it out.
+    /// The answer to an earlier request never came, and the server was initialised, by that or by somebody else.
     #[error(
         "this Vault is initialised, and its keys were never received: an earlier start was cut off between the \
-         request and the answer. Nobody has these keys, and the Vault holds nothing yet. To begin anew, stop \
-         Vault, empty its storage, remove {journal} and start both again"
+         request and the answer. If somebody else initialised it meanwhile, put their keys into that directory and \
+         remove {journal}. If not, nobody has its keys and it holds nothing yet: to begin anew, stop Vault, empty \
+         its storage, remove {journal} and start both again"
     )]
     AnswerLost {
         /// The note that the earlier start left.
@@ -65,8 +72,11 @@ pub(crate) enum Initialised {
     Now,
     /// It was initialised before, and its keys are here.
     Before,
-    /// It was initialised before, unseals itself, and needs no keys.
-    ByItself,
+    /// It was initialised before, and its keys are not here; it may not need them.
+    Elsewhere {
+        /// Whether anything has to be unsealed, and by shares.
+        needs_keys: bool,
+    },
 }
 
 /// `unsealer init`.
@@ -74,7 +84,10 @@ pub(crate) async fn command(client: &VaultClient, store: &KeyStore) -> Result<Ex
     let text = match ensure(client, store).await? {
         Initialised::Now => format!("initialised; {SHARES} key shares are in {}\n", store.path().display()),
         Initialised::Before => format!("initialised already; its keys are in {}\n", store.path().display()),
-        Initialised::ByItself => "initialised already, and unseals itself\n".to_owned(),
+        Initialised::Elsewhere { needs_keys: false } => {
+            "initialised already, and unseals itself\n".to_owned()
+        }
+        Initialised::Elsewhere { needs_keys: true } => return Err(InitError::keys_elsewhere(store).into()),
     };
     agent_runtime::print(&text)?;
     Ok(Exit::Done)
@@ -91,11 +104,10 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<Ini
     let status = sys::seal_status(client, INIT_NODE, client.soon()).await.map_err(InitError::Vault)?;
     match (status.initialized, stored) {
         (true, Stored::Keys(_)) => Ok(Initialised::Before),
-        (true, _) if status.seal_type != "shamir" && !status.sealed => Ok(Initialised::ByItself),
         (true, Stored::Requested) => {
             Err(InitError::AnswerLost { journal: store.path().join("init-requested").display().to_string() })
         }
-        (true, _) => Err(InitError::KeysElsewhere { keys_dir: store.path().display().to_string() }),
+        (true, _) => Ok(Initialised::Elsewhere { needs_keys: status.is_unsealed_by_shares() }),
         (false, Stored::Keys(shares)) => {
             let first = shares.first().map_or(1, |share| share.number);
             let path = store.path().join(format!("unseal-key-{first}"));
@@ -111,26 +123,42 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<Ini
 async fn initialise(client: &VaultClient, store: &KeyStore) -> Result<(), InitError> {
     store.prepare()?;
     tracing::info!("initialising Vault with {SHARES} key shares, threshold {THRESHOLD}");
-    let reply = match sys::init(client, INIT_NODE, SHARES, THRESHOLD, client.soon()).await {
+    let reply = match sys::init(client, INIT_NODE, SHARES, THRESHOLD).await {
         Ok(reply) => reply,
         Err(error) => {
             // A clear refusal (another init was first) made no keys. After anything else they may exist.
-            if matches!(error, VaultError::Refused { .. }) {
+            if error.certainly_undone() {
                 store.withdraw()?;
             }
             return Err(InitError::Vault(error));
         }
     };
-    store.keep_response(&reply.body)?;
+    keep(store, &reply.body).await;
     store.split()?;
     tracing::info!("the key shares are in {}", store.path().display());
     Ok(())
 }
 
+/// Puts the answer on the disk, however long that takes: until then this process holds the only copy.
+async fn keep(store: &KeyStore, body: &[u8]) {
+    while let Err(error) = store.keep_response(body) {
+        tracing::error!(
+            "{}. THE KEYS OF THIS VAULT ARE IN THE MEMORY OF THIS PROCESS ALONE: do not stop it, mend this, and it \
+             goes on",
+            agent_runtime::with_causes(&error)
+        );
+        sleep_until(BootTime::now() + KEEP_AGAIN_AFTER).await;
+    }
+}
+
+impl InitError {
+    pub(crate) fn keys_elsewhere(store: &KeyStore) -> Self {
+        Self::KeysElsewhere { keys_dir: store.path().display().to_string() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
     use vault_client::Settings;
     use wiremock::matchers::{method, path};
@@ -164,7 +192,7 @@ mod tests {
             ca_certificates: None,
             tls_server_name: None,
             namespace: None,
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(2),
         };
         let result = ensure(&VaultClient::new(&settings).unwrap(), &store).await;
         if let Err(error) = &result {
@@ -189,10 +217,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_slow_answer_is_waited_for() {
+        let slow = ResponseTemplate::new(200).set_body_string(ANSWER).set_delay(Duration::from_millis(2500));
+        let (result, ..) = attempt(slow).await;
+        assert_eq!(result.unwrap(), Initialised::Now);
+    }
+
+    #[tokio::test]
     async fn after_an_answer_that_never_came_it_is_known_that_it_was_asked_for() {
-        let late = ResponseTemplate::new(200).set_body_string(ANSWER).set_delay(Duration::from_secs(5));
-        for answer in
-            [late, ResponseTemplate::new(500), ResponseTemplate::new(307).insert_header("location", "/")]
+        for answer in [ResponseTemplate::new(500), ResponseTemplate::new(307).insert_header("location", "/")]
         {
             let (result, store, _dir) = attempt(answer).await;
             assert!(matches!(result, Err(InitError::Vault(_))));

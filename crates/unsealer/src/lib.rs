@@ -23,27 +23,20 @@ use crate::key_store::KeyStore;
 
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, UnsealerError> {
-    if let Command::Healthcheck { health } = &args.command {
-        agent_runtime::print(&format!("{}\n", health.check("unsealer")?))?;
-        return Ok(Exit::Done);
-    }
     let client = args.vault.client()?;
-    let work = async {
-        match &args.command {
-            Command::Run { store, status } => {
-                watch::watch(&client, &open(store)?, StatusFile::new(status, "unsealer")).await
-            }
-            Command::Init { store } => init::command(&client, &open(store)?).await,
-            Command::Unseal { store } => unseal::command(&client, &open(store)?).await,
-            Command::Status { json } => nodes::command(&client, *json).await,
-            Command::Healthcheck { .. } => Ok(Exit::Done),
+    match &args.command {
+        Command::Run { store, status } => {
+            watch::watch(&client, &open(store)?, StatusFile::new(status, "unsealer"), &shutdown).await
         }
-    };
-    // Every file effect is synchronous and complete, so a stop can come between any two steps.
-    shutdown.or_stop(work).await.unwrap_or_else(|stopped| {
-        tracing::info!("{stopped}");
-        Ok(Exit::Done)
-    })
+        // Not to be stopped between the request and the stored answer, which nobody can ask for again.
+        Command::Init { store } => init::command(&client, &open(store)?).await,
+        Command::Unseal { store } => shutdown.or_stop(unseal::command(&client, &open(store)?)).await?,
+        Command::Status { json } => shutdown.or_stop(nodes::command(&client, *json)).await?,
+        Command::Healthcheck { health } => {
+            agent_runtime::print(&format!("{}\n", health.check("unsealer")?))?;
+            Ok(Exit::Done)
+        }
+    }
 }
 
 fn open(store: &Store) -> Result<KeyStore, UnsealerError> {

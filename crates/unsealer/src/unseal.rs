@@ -22,6 +22,12 @@ pub enum UnsealError {
     /// A request failed.
     #[error("the node could not be unsealed")]
     Vault(#[source] VaultError),
+    /// There is nothing to unseal yet.
+    #[error("Vault is not initialised; run unsealer init, or unsealer run, which does both")]
+    NotInitialised,
+    /// The node took all the shares and is sealed still.
+    #[error("the node took the shares and stays sealed; it is tried again")]
+    Unsettled,
     /// There are fewer shares than the server wants.
     #[error("{found} key shares are here, but this Vault is unsealed by {threshold}")]
     TooFew {
@@ -45,28 +51,45 @@ impl Failure for UnsealError {
     fn exit(&self) -> Exit {
         match self {
             Self::Vault(error) => error.exit(),
-            Self::TooFew { .. } | Self::AllRefused { .. } => Exit::Config,
+            Self::Unsettled => Exit::Unavailable,
+            Self::NotInitialised | Self::TooFew { .. } | Self::AllRefused { .. } => Exit::Config,
         }
     }
 }
 
-/// `unsealer unseal`.
+/// `unsealer unseal`: every node is tried, and the first failure told at the end.
 pub(crate) async fn command(client: &VaultClient, store: &KeyStore) -> Result<Exit, UnsealerError> {
     let shares = match store.stored()? {
         Stored::Keys(shares) => shares,
         Stored::Nothing | Stored::Requested | Stored::Received => Vec::new(),
     };
+    let mut failure = None;
     for node in 0..client.nodes().len() {
-        let status = sys::seal_status(client, node, client.soon()).await?;
-        if status.sealed {
-            unseal(client, node, &shares, &status).await?;
+        if let Err(error) = ensure(client, node, &shares).await {
+            failure = failure.or(Some(error));
         }
     }
-    nodes::command(client, false).await
+    let exit = nodes::command(client, false).await;
+    failure.map_or(exit, |error| Err(error.into()))
 }
 
-/// Unseals a node whose status was just `status`.
-pub(crate) async fn unseal(
+/// Unseals a node, if it has anything to unseal and shares are what does it.
+pub(crate) async fn ensure(
+    client: &VaultClient,
+    node: usize,
+    shares: &[KeyShare],
+) -> Result<(), UnsealError> {
+    let status = sys::seal_status(client, node, client.soon()).await.map_err(UnsealError::Vault)?;
+    if !status.initialized {
+        return Err(UnsealError::NotInitialised);
+    }
+    if !status.sealed || !status.is_unsealed_by_shares() {
+        return Ok(());
+    }
+    unseal(client, node, shares, &status).await
+}
+
+async fn unseal(
     client: &VaultClient,
     node: usize,
     shares: &[KeyShare],
@@ -78,7 +101,7 @@ pub(crate) async fn unseal(
     }
     if status.progress > 0 {
         // Shares of an unfinished attempt would be counted in.
-        sys::reset_unseal(client, node, client.soon()).await.map_err(UnsealError::Vault)?;
+        reset(client, node).await?;
     }
     let mut refused = Vec::new();
     for combination in combinations(shares.len(), threshold) {
@@ -106,7 +129,7 @@ async fn offer(
             Ok(_) => {}
             // The last share of a wrong combination, or one that is no share at all.
             Err(VaultError::Refused { .. }) => {
-                sys::reset_unseal(client, node, client.soon()).await.map_err(UnsealError::Vault)?;
+                reset(client, node).await?;
                 return Ok(false);
             }
             Err(error) => return Err(UnsealError::Vault(error)),
@@ -116,6 +139,8 @@ async fn offer(
 }
 
 /// Waits for a node that took all shares and is sealed still, as a raft follower is for a moment.
+///
+/// One that stays so has not refused them: somebody else may be unsealing it too, or its leader be away.
 async fn settle(client: &VaultClient, node: usize) -> Result<bool, UnsealError> {
     let end = BootTime::now() + LATE_UNSEAL;
     loop {
@@ -124,10 +149,15 @@ async fn settle(client: &VaultClient, node: usize) -> Result<bool, UnsealError> 
             return Ok(true);
         }
         if BootTime::now() >= end {
-            return Ok(false);
+            reset(client, node).await?;
+            return Err(UnsealError::Unsettled);
         }
         sleep_until(BootTime::now() + LOOK_EVERY).await;
     }
+}
+
+async fn reset(client: &VaultClient, node: usize) -> Result<(), UnsealError> {
+    sys::reset_unseal(client, node, client.soon()).await.map(drop).map_err(UnsealError::Vault)
 }
 
 /// Every way to take `size` of `count`, the first ones first.

@@ -1,16 +1,19 @@
 //! `unsealer run`: initialise, unseal, and keep unsealed.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use agent_runtime::{Exit, Failure as _, StatusFile};
+use agent_runtime::{Exit, Failure as _, Shutdown, StatusFile};
 use backoff::{Jitter, Policy};
-use boot_clock::{BootTime, sleep_until};
+use boot_clock::BootTime;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use tokio::task::JoinSet;
-use vault_client::{VaultClient, sys};
+use vault_client::{VaultClient, VaultError, sys};
 
 use crate::init::{self, INIT_NODE, InitError, Initialised};
-use crate::key_store::{KeyShare, KeyStore, Stored};
+use crate::key_store::{KeyShare, KeyStore, KeyStoreError, Stored};
 use crate::nodes::NodeStatus;
 use crate::unseal::{self, UnsealError};
 use crate::{UnsealerError, break_glass};
@@ -24,6 +27,9 @@ const AWAY_DELAYS: Policy = match Policy::new(Duration::from_millis(250), Durati
     Err(_) => panic!("the first delay is above zero and below the ceiling"),
 };
 
+/// Between two attempts at a break-glass credential that could not be made.
+const BREAK_GLASS_AGAIN_AFTER: Duration = Duration::from_mins(5);
+
 /// How long the status file can be believed: a look may wait for a time-out on every node.
 const FRESH_FOR: Duration = Duration::from_mins(1);
 
@@ -32,9 +38,13 @@ const FRESH_FOR: Duration = Duration::from_mins(1);
 struct Watch {
     /// Looks in a row at which something was amiss that may pass.
     failures: u32,
-    /// The shares were refused, all of them: not tried again in this life.
-    refused: bool,
-    break_glass: bool,
+    /// One look went well: what fails later may pass.
+    succeeded: bool,
+    /// The nodes that refused all shares, and the fingerprint of those: not tried again with the same.
+    refused: BTreeMap<usize, u64>,
+    fingerprint_key: RandomState,
+    has_break_glass: bool,
+    break_glass_due: BootTime,
     last: Vec<NodeStatus>,
 }
 
@@ -44,86 +54,65 @@ struct Details<'a> {
     break_glass: bool,
 }
 
-/// Looks at the nodes and does what is needed, until dropped. Ends by itself only where no later look can
-/// do better.
+/// Looks at the nodes and does what is needed, until told to stop. Ends by itself only where no later look
+/// can do better.
 pub(crate) async fn watch(
     client: &VaultClient,
     store: &KeyStore,
     mut status: StatusFile,
+    shutdown: &Shutdown,
 ) -> Result<Exit, UnsealerError> {
     let mut watch = Watch::default();
-    status.report(false, "starting", FRESH_FOR, Details { nodes: &[], break_glass: false });
+    watch.report(&mut status);
     loop {
-        let pause = match look(client, store, &mut watch).await {
+        let pause = match look(client, store, &mut watch, shutdown).await {
             Ok(()) => {
                 watch.failures = 0;
+                watch.succeeded = true;
                 LOOK_EVERY
             }
-            Err(error) if passes(&error) => {
-                // That a node is away its own line has said; what else is amiss is said once.
-                let text = agent_runtime::with_causes(&error);
-                if watch.failures == 0 && watch.last.iter().all(|node| node.error.is_none()) {
-                    tracing::warn!("{text}");
-                } else {
-                    tracing::debug!("{text}");
-                }
-                let pause = AWAY_DELAYS.delay(watch.failures, Jitter::draw());
-                watch.failures = watch.failures.saturating_add(1);
-                pause
-            }
+            Err(UnsealerError::Stopped(_)) => return Ok(Exit::Done),
+            Err(error) if watch.may_pass(&error) => watch.fail(&error),
             Err(error) => return Err(error),
         };
-        let unsealed = !watch.last.is_empty() && watch.last.iter().all(NodeStatus::is_unsealed);
-        let state = if unsealed { "every node is unsealed" } else { "not every node is unsealed" };
-        status.report(
-            unsealed,
-            state,
-            FRESH_FOR,
-            Details { nodes: &watch.last, break_glass: watch.break_glass },
-        );
-        sleep_until(BootTime::now() + pause).await;
-    }
-}
-
-/// Whether a later look may find it better without anyone doing anything.
-fn passes(error: &UnsealerError) -> bool {
-    match error {
-        UnsealerError::Init(InitError::Vault(error))
-        | UnsealerError::Unseal(UnsealError::Vault(error))
-        | UnsealerError::Vault(error) => {
-            // Another init was first (400): the next look finds an initialised Vault and says what is missing.
-            error.is_transient() || error.exit() != Exit::Denied
+        watch.report(&mut status);
+        if shutdown.sleep_until(BootTime::now() + pause).await.is_err() {
+            return Ok(Exit::Done);
         }
-        _ => false,
     }
 }
 
-async fn look(client: &VaultClient, store: &KeyStore, watch: &mut Watch) -> Result<(), UnsealerError> {
-    let found = statuses(client).await;
-    tell_changes(&watch.last, &found);
-    watch.last = found;
-
+/// One look. A stop can come at every step but the initialisation, whose answer nobody can ask for again.
+async fn look(
+    client: &VaultClient,
+    store: &KeyStore,
+    watch: &mut Watch,
+    shutdown: &Shutdown,
+) -> Result<(), UnsealerError> {
+    watch.note(shutdown.or_stop(statuses(client)).await?);
     let init_node = &watch.last[INIT_NODE];
     let shares = match store.stored()? {
         Stored::Keys(shares) if init_node.state != "not initialised" => shares,
         _ if init_node.state == "unreachable" => {
             // Asks again for the error, which says what is the matter with it.
-            sys::seal_status(client, INIT_NODE, client.soon()).await?;
+            shutdown.or_stop(sys::seal_status(client, INIT_NODE, client.soon())).await??;
             return Ok(());
         }
         _ => match init::ensure(client, store).await? {
-            Initialised::ByItself => return Ok(()),
+            Initialised::Elsewhere { needs_keys } => return watch.without_keys(store, needs_keys),
             Initialised::Now | Initialised::Before => match store.stored()? {
                 Stored::Keys(shares) => shares,
                 _ => return Ok(()),
             },
         },
     };
-    if !watch.refused {
-        unseal_all(client, &shares, watch).await?;
-    }
-    if !watch.break_glass && watch.last[INIT_NODE].is_unsealed() {
-        watch.break_glass = break_glass::ensure(client, store).await?;
+    unseal_all(client, &shares, watch, shutdown).await?;
+    if !watch.has_break_glass
+        && watch.last[INIT_NODE].is_unsealed()
+        && BootTime::now() >= watch.break_glass_due
+    {
+        let made = shutdown.or_stop(break_glass::ensure(client, store)).await?;
+        watch.note_break_glass(made);
     }
     Ok(())
 }
@@ -152,44 +141,169 @@ async fn unseal_all(
     client: &VaultClient,
     shares: &[KeyShare],
     watch: &mut Watch,
+    shutdown: &Shutdown,
 ) -> Result<(), UnsealerError> {
+    let fingerprint = watch.fingerprint(shares);
     let mut unsealing = JoinSet::new();
-    for (index, _) in client.nodes().enumerate().filter(|(index, _)| watch.last[*index].state != "unsealed") {
-        let (client, shares) = (client.clone(), shares.to_vec());
-        unsealing.spawn(async move {
-            let status = sys::seal_status(&client, index, client.soon()).await.map_err(UnsealError::Vault)?;
-            if status.initialized && status.sealed {
-                unseal::unseal(&client, index, &shares, &status).await?;
-            }
-            Ok::<_, UnsealError>(())
-        });
-    }
-    let results = unsealing.join_all().await;
-    let after = statuses(client).await;
-    tell_changes(&watch.last, &after);
-    watch.last = after;
-    for result in results {
-        match result {
-            // Trying again would refuse again, and disturb a person at it by hand.
-            Err(error @ (UnsealError::AllRefused { .. } | UnsealError::TooFew { .. })) => {
-                tracing::error!("{error}");
-                watch.refused = true;
-            }
-            other => other?,
+    for (index, node) in watch.last.iter().enumerate() {
+        if node.state == "sealed" && watch.refused.get(&index) != Some(&fingerprint) {
+            let (client, shares) = (client.clone(), shares.to_vec());
+            unsealing.spawn(async move { (index, unseal::ensure(&client, index, &shares).await) });
         }
     }
-    Ok(())
+    if unsealing.is_empty() {
+        return Ok(());
+    }
+    let results = shutdown.or_stop(unsealing.join_all()).await?;
+    watch.note(shutdown.or_stop(statuses(client)).await?);
+    let mut passing = Ok(());
+    for (index, result) in results {
+        match result {
+            Ok(()) => {}
+            // Trying again would refuse again, and disturb a person at it by hand.
+            Err(error @ (UnsealError::AllRefused { .. } | UnsealError::TooFew { .. })) => {
+                tracing::error!("{}: {error}", watch.last[index].address);
+                watch.refused.insert(index, fingerprint);
+            }
+            Err(error) => passing = Err(error.into()),
+        }
+    }
+    passing
 }
 
-/// A line for each node whose state changed, and none in between.
-fn tell_changes(before: &[NodeStatus], after: &[NodeStatus]) {
-    for (index, node) in after.iter().enumerate() {
-        if before.get(index).is_none_or(|before| before.state != node.state) {
+impl Watch {
+    /// Takes in how the nodes are: a line for each whose state changed, and none in between.
+    fn note(&mut self, found: Vec<NodeStatus>) {
+        for (index, node) in found.iter().enumerate() {
+            if self.last.get(index).is_some_and(|before| before.state == node.state) {
+                continue;
+            }
             if let Some(error) = &node.error {
                 tracing::warn!("{} is {}: {error}", node.address, node.state);
             } else {
                 tracing::info!("{} is {}", node.address, node.state);
             }
+            // Another server, or one unsealed by hand, may stand there now.
+            if node.state != "sealed" {
+                self.refused.remove(&index);
+            }
         }
+        self.last = found;
+    }
+
+    /// A server that is unsealed leaves nothing to do, with or without keys; one that unseals itself is left to.
+    fn without_keys(&mut self, store: &KeyStore, needs_keys: bool) -> Result<(), UnsealerError> {
+        if needs_keys && !self.last[INIT_NODE].is_unsealed() {
+            return Err(InitError::keys_elsewhere(store).into());
+        }
+        if needs_keys && !self.succeeded {
+            let keys = store.path().display();
+            tracing::warn!(
+                "Vault is unsealed and its keys are not in {keys}: once it is sealed, it stays so"
+            );
+        }
+        Ok(())
+    }
+
+    fn note_break_glass(&mut self, made: Result<bool, UnsealerError>) {
+        match made {
+            Ok(made) => self.has_break_glass = made,
+            Err(error) => {
+                tracing::warn!(
+                    "there is no break-glass credential, and none could be made with the root token that is here: {}",
+                    agent_runtime::with_causes(&error)
+                );
+            }
+        }
+        // Without a root token there is nothing to make it with; one may be put there later.
+        self.break_glass_due = BootTime::now() + BREAK_GLASS_AGAIN_AFTER;
+    }
+
+    /// Whether a later look may find it better without anyone doing anything.
+    fn may_pass(&self, error: &UnsealerError) -> bool {
+        let passes = |error: &VaultError| error.is_transient() || error.exit() != Exit::Denied;
+        match error {
+            UnsealerError::Init(InitError::Vault(error))
+            | UnsealerError::Unseal(UnsealError::Vault(error))
+            | UnsealerError::Vault(error) => passes(error),
+            UnsealerError::Unseal(UnsealError::Unsettled | UnsealError::NotInitialised) => true,
+            // A disk that was good once.
+            UnsealerError::KeyStore(KeyStoreError::File(_)) => self.succeeded,
+            _ => false,
+        }
+    }
+
+    /// Says what is amiss, once while it lasts; that a node is away its own line has said. Gives the pause.
+    fn fail(&mut self, error: &UnsealerError) -> Duration {
+        let text = agent_runtime::with_causes(error);
+        if self.failures == 0 && self.last.iter().all(|node| node.error.is_none()) {
+            tracing::warn!("{text}");
+        } else {
+            tracing::debug!("{text}");
+        }
+        let pause = AWAY_DELAYS.delay(self.failures, Jitter::draw());
+        self.failures = self.failures.saturating_add(1);
+        pause
+    }
+
+    fn report(&self, status: &mut StatusFile) {
+        let unsealed = !self.last.is_empty() && self.last.iter().all(NodeStatus::is_unsealed);
+        let state = match (self.last.is_empty(), unsealed, self.refused.is_empty()) {
+            (true, ..) => "starting",
+            (_, true, _) => "every node is unsealed",
+            (_, false, true) => "not every node is unsealed",
+            (_, false, false) => "a node refuses the key shares that are here",
+        };
+        let details = Details { nodes: &self.last, break_glass: self.has_break_glass };
+        status.report(unsealed, state, FRESH_FOR, details);
+    }
+
+    fn fingerprint(&self, shares: &[KeyShare]) -> u64 {
+        let values: Vec<&str> = shares.iter().map(|share| share.value.expose_secret()).collect();
+        self.fingerprint_key.hash_one(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(state: &'static str) -> NodeStatus {
+        let error = (state == "unreachable").then(|| "gone".to_owned());
+        NodeStatus { address: "http://vault".to_owned(), state, progress: None, version: None, error }
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten_when_the_node_was_away_or_unsealed() {
+        for between in ["unreachable", "unsealed"] {
+            let mut watch =
+                Watch { last: vec![node("sealed")], refused: [(0, 7)].into(), ..Watch::default() };
+            watch.note(vec![node("sealed")]);
+            assert!(watch.refused.contains_key(&0));
+            watch.note(vec![node(between)]);
+            assert!(watch.refused.is_empty());
+        }
+    }
+
+    #[test]
+    fn other_shares_have_another_fingerprint() {
+        let watch = Watch::default();
+        let share = |value: &str| KeyShare { number: 1, value: value.into() };
+        assert_eq!(watch.fingerprint(&[share("a")]), watch.fingerprint(&[share("a")]));
+        assert_ne!(watch.fingerprint(&[share("a")]), watch.fingerprint(&[share("b")]));
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_does_not() {
+        let store_error = || {
+            let missing = secret_file::read_text(std::path::Path::new("/nonexistent"), 1).unwrap_err();
+            UnsealerError::KeyStore(missing.into())
+        };
+        let mut watch = Watch::default();
+        assert!(!watch.may_pass(&store_error()));
+        watch.succeeded = true;
+        assert!(watch.may_pass(&store_error()));
+        assert!(watch.may_pass(&UnsealError::Unsettled.into()));
+        assert!(!watch.may_pass(&InitError::KeysElsewhere { keys_dir: String::new() }.into()));
     }
 }

@@ -8,13 +8,11 @@ use vault_client::{VaultClient, approle, kv2, mounts, policy};
 use crate::BootstrapError;
 use crate::args::Stack;
 use crate::concurrent::for_each;
-use crate::deliver::Delivery;
 use crate::desired::{Desired, policy_name};
-use crate::keep::OVERLAP;
 use crate::manifest::GenerateSpec;
 use crate::observed::Observed;
 use crate::plan::{Lockout, MARK, Mounts, Plan, SecretPlan, ServicePlan};
-use crate::{own, random};
+use crate::{deliver, own, random};
 
 /// The longest token that is read.
 const MAX_TOKEN: usize = 4096;
@@ -24,7 +22,7 @@ const MAX_TOKEN: usize = 4096;
 pub(crate) struct Applied {
     /// Whether anything in Vault was changed.
     pub(crate) changed: bool,
-    /// How many services got new credentials.
+    /// How many got new credentials, bootstrap itself among them.
     pub(crate) delivered: usize,
 }
 
@@ -37,9 +35,19 @@ pub(crate) async fn plan(
     let root = client.with_token(token(stack)?);
     // What would be generated is not shown: any value stands for it.
     let plan = compute(&root, desired, stack, |_| Ok(SecretString::from(""))).await?;
+    let own = own::OwnPlan::ask(&root, &stack.approle_mount, desired.names()).await?;
     let mut lines = plan.lines(mount_names(stack));
+    lines.extend(own.lines());
+    for service in &desired.services {
+        if plan.makes_role(&service.name) {
+            lines.push(format!("+ credentials of {}", service.name));
+        } else if let Some(due) = service.delivery(stack).look(&root).await?.due {
+            lines.push(format!("~ credentials of {}: {due}", service.name));
+        }
+    }
+    let changes = lines.iter().any(|line| !line.starts_with('!'));
     lines.extend(desired.unclaimed_lines());
-    if plan.is_empty() {
+    if !changes {
         lines.push("nothing to change".to_owned());
     }
     agent_runtime::print(&(lines.join("\n") + "\n"))?;
@@ -58,7 +66,7 @@ pub(crate) async fn command(
     agent_runtime::print(&match applied {
         Applied { changed: false, delivered: 0 } => format!("nothing to change: {services} services\n"),
         Applied { delivered, .. } => {
-            format!("applied: {services} services, credentials delivered to {delivered} of them\n")
+            format!("applied: {services} services, {delivered} new credentials\n")
         }
     })?;
     Ok(Exit::Done)
@@ -78,24 +86,26 @@ pub(crate) async fn apply(
             tracing::info!("{line}");
         }
     }
-    let mut changed = !plan.is_empty();
+    let own = own::OwnPlan::ask(root, &stack.approle_mount, desired.names()).await?;
+    for line in own.lines() {
+        tracing::info!("{line}");
+    }
+    let changed = !plan.is_empty() || !own.is_empty();
     carry_out(root, plan, stack).await?;
-    let names = desired.services.iter().map(|service| service.name.as_str());
-    changed |= own::ensure(root, &stack.approle_mount, names).await?;
+    own.carry_out(root).await?;
 
-    let deliveries: Vec<Delivery> = desired
-        .services
-        .iter()
-        .map(|service| service.delivery(stack))
-        .chain([own::delivery(stack)])
-        .collect();
-    let delivered = for_each(deliveries, |delivery| {
-        let root = root.clone();
-        async move { delivery.refresh(&root, OVERLAP).await }
-    })
-    .await?;
-    let delivered = delivered.into_iter().take(desired.services.len()).flatten().count();
-    Ok(Applied { changed, delivered })
+    let deliveries =
+        desired.services.iter().map(|service| service.delivery(stack)).chain([own::delivery(stack)]);
+    let (mut delivered, mut failure) = (0, None);
+    for result in deliver::refresh_all(root, deliveries.collect()).await {
+        match (result, &failure) {
+            (Ok(due), _) => delivered += usize::from(due.is_some()),
+            (Err(error), None) => failure = Some(error),
+            // The first one ends the program, and is told there.
+            (Err(error), Some(_)) => tracing::error!("{}", agent_runtime::with_causes(&error)),
+        }
+    }
+    failure.map_or(Ok(Applied { changed, delivered }), Err)
 }
 
 /// The token that may do all this.
@@ -154,7 +164,7 @@ async fn apply_service(
     approle: &str,
     plan: ServicePlan,
 ) -> Result<(), BootstrapError> {
-    let ServicePlan { name, policy, role, secret } = plan;
+    let ServicePlan { name, policy, role, secret, foreign: _ } = plan;
     if let Some((text, _)) = policy {
         let policy_name = policy_name(&name);
         policy::write(root, &policy_name, &text, root.soon())
@@ -170,7 +180,10 @@ async fn apply_service(
     Ok(())
 }
 
-/// Writes a version by check-and-set, then the note of it. A kill in between costs the next apply a note.
+/// Writes a version by check-and-set, then the note of it.
+///
+/// After a kill in between, the next apply finds the values as they are wanted, and notes them. Those that the
+/// files have changed once more by then count as changed in Vault: they are kept and reported, not lost.
 async fn apply_secret(
     root: &VaultClient,
     kv: &str,

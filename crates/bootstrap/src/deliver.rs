@@ -4,6 +4,8 @@
 //! together: whoever holds the accessor alone can do nothing with it, and bootstrap looks the secret ID up
 //! by it without knowing, or keeping, the secret ID itself.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,12 +15,21 @@ use vault_client::approle::SecretIdStatus;
 use vault_client::{VaultClient, approle};
 
 use crate::BootstrapError;
+use crate::concurrent::for_each;
+use crate::plan::MARK;
 
 const ROLE_ID: &str = "role_id";
 const SECRET_ID: &str = "secret_id";
 const ACCESSOR: &str = "accessor";
 
 const MAX_FILE: usize = 4096;
+
+/// How long a replaced secret ID lives on beside the new one: a service that read it just before has that
+/// long to log in.
+const OVERLAP: Duration = Duration::from_mins(2);
+
+/// The metadata key by which bootstrap knows the secret IDs that it issued.
+const ISSUED_BY: &str = "issued-by";
 
 /// A role whose credentials lie in a directory.
 #[derive(Clone, Debug)]
@@ -61,16 +72,45 @@ struct Delivered {
     accessor: String,
 }
 
+/// What a look at one delivery finds.
+pub(crate) struct Look {
+    role_id: SecretString,
+    accessor: Option<String>,
+    status: Option<SecretIdStatus>,
+    /// Why new credentials are due, if they are.
+    pub(crate) due: Option<Due>,
+}
+
+/// Refreshes all, side by side; one that fails does not hold up the others.
+pub(crate) async fn refresh_all(
+    client: &VaultClient,
+    deliveries: Vec<Delivery>,
+) -> Vec<Result<Option<Due>, BootstrapError>> {
+    let refreshed = for_each(deliveries, |delivery| {
+        let client = client.clone();
+        async move { Ok::<_, Infallible>(delivery.refresh(&client).await) }
+    });
+    let Ok(results) = refreshed.await;
+    results
+}
+
 impl Delivery {
     /// Looks, and delivers where that is due; gives whether it did.
-    ///
-    /// `overlap` is how long a replaced secret ID may live on beside the new one: a service that read it just
-    /// before has that long to log in.
-    pub(crate) async fn refresh(
-        &self,
-        client: &VaultClient,
-        overlap: Duration,
-    ) -> Result<Option<Due>, BootstrapError> {
+    async fn refresh(&self, client: &VaultClient) -> Result<Option<Due>, BootstrapError> {
+        let look = self.look(client).await?;
+        if let Some(due) = look.due {
+            self.issue(client, &look.role_id).await?;
+            tracing::info!("delivered credentials to {}: {due}", self.directory.display());
+            return Ok(Some(due));
+        }
+        if look.status.as_ref().is_some_and(is_past_overlap) {
+            self.clear_replaced(client, look.accessor.as_deref().unwrap_or_default()).await?;
+        }
+        Ok(None)
+    }
+
+    /// Looks at what lies there, and asks the server what that is still good for.
+    pub(crate) async fn look(&self, client: &VaultClient) -> Result<Look, BootstrapError> {
         let delivered = self.delivered()?;
         let role_id = approle::role_id(client, &self.mount, &self.role, client.soon())
             .await
@@ -79,24 +119,18 @@ impl Delivery {
             Some(delivered) => self.look_up(client, &delivered.accessor).await?,
             None => None,
         };
-        if let Some(due) = due(delivered.as_ref(), &role_id, status) {
-            self.issue(client, &role_id).await?;
-            tracing::info!("delivered credentials to {}: {due}", self.directory.display());
-            return Ok(Some(due));
-        }
-        let age = status.and_then(|status| Some(status.ttl.saturating_sub(status.remaining?)));
-        if let Some(delivered) = delivered.filter(|_| age.is_none_or(|age| age > overlap)) {
-            self.clear_strays(client, &delivered.accessor).await?;
-        }
-        Ok(None)
+        let due = due(delivered.as_ref(), &role_id, status.as_ref());
+        Ok(Look { role_id, accessor: delivered.map(|delivered| delivered.accessor), status, due })
     }
 
     /// Issues a secret ID and delivers it. A kill in between leaves a stray, which is cleared later.
     async fn issue(&self, client: &VaultClient, role_id: &SecretString) -> Result<(), BootstrapError> {
-        // Proven before, and not after, there is a secret ID that nobody gets.
         let failed = |cause| BootstrapError::Delivery { service: self.role.clone(), cause };
         let directory = SecretDir::create(&self.directory, self.directory_mode).map_err(failed)?;
-        let issued = approle::issue_secret_id(client, &self.mount, &self.role, client.soon())
+        // Before, and not after, there is a secret ID that nobody gets.
+        directory.prove_writable().map_err(failed)?;
+        let mark = BTreeMap::from([(ISSUED_BY.to_owned(), MARK.to_owned())]);
+        let issued = approle::issue_secret_id(client, &self.mount, &self.role, &mark, client.soon())
             .await
             .map_err(BootstrapError::vault(format!("issuing a secret ID for {}", self.role)))?;
         let bytes = |text: &str| SecretSlice::from(text.as_bytes().to_vec());
@@ -107,23 +141,34 @@ impl Delivery {
         ];
         let files: Vec<_> =
             files.iter().map(|(name, value)| SetFile { name, value, attrs: self.attrs }).collect();
-        directory.replace_set(&files).map_err(failed)?;
+        if let Err(cause) = directory.replace_set(&files) {
+            self.destroy(client, &issued.secret_id_accessor).await?;
+            return Err(failed(cause));
+        }
         Ok(())
     }
 
-    /// Destroys every secret ID of the role but the one with this accessor.
-    async fn clear_strays(&self, client: &VaultClient, current: &str) -> Result<(), BootstrapError> {
-        let doing = || BootstrapError::vault(format!("clearing old secret IDs of {}", self.role));
-        let accessors = approle::secret_id_accessors(client, &self.mount, &self.role, client.soon());
-        for accessor in accessors.await.map_err(doing())? {
-            if accessor != current {
-                let destroyed =
-                    approle::destroy_accessor(client, &self.mount, &self.role, &accessor, client.soon());
-                destroyed.await.map_err(doing())?;
-                tracing::debug!("destroyed an old secret ID of {}", self.role);
+    /// Destroys the secret IDs that the current one replaced. Those of others, and those that another run of
+    /// bootstrap may be delivering right now, stay.
+    async fn clear_replaced(&self, client: &VaultClient, current: &str) -> Result<(), BootstrapError> {
+        let accessors = approle::secret_id_accessors(client, &self.mount, &self.role, client.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("listing the secret IDs of {}", self.role)))?;
+        for accessor in accessors.iter().filter(|accessor| *accessor != current) {
+            let Some(status) = self.look_up(client, accessor).await? else { continue };
+            let is_ours = status.metadata.get(ISSUED_BY).is_some_and(|issuer| issuer == MARK);
+            if is_ours && is_past_overlap(&status) {
+                self.destroy(client, accessor).await?;
+                tracing::info!("destroyed a replaced secret ID of {}", self.role);
             }
         }
         Ok(())
+    }
+
+    async fn destroy(&self, client: &VaultClient, accessor: &str) -> Result<(), BootstrapError> {
+        approle::destroy_accessor(client, &self.mount, &self.role, accessor, client.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("destroying a replaced secret ID of {}", self.role)))
     }
 
     async fn look_up(
@@ -146,6 +191,13 @@ impl Delivery {
     }
 }
 
+/// Whether a secret ID has been there for so long that those before it are no longer needed.
+fn is_past_overlap(status: &SecretIdStatus) -> bool {
+    // A quarter of a life at most: half of it later there is the next one.
+    let overlap = OVERLAP.min(status.ttl / 4);
+    status.remaining.is_none_or(|remaining| status.ttl.saturating_sub(remaining) > overlap)
+}
+
 fn read(directory: &Path) -> Result<Option<Delivered>, FileError> {
     const FILES: [&str; 3] = [ROLE_ID, SECRET_ID, ACCESSOR];
     let directory = SecretDir::open(directory)?;
@@ -160,7 +212,11 @@ fn read(directory: &Path) -> Result<Option<Delivered>, FileError> {
 }
 
 /// Whether new credentials are due. Pure: by what lies there, the role's own ID, and the server's look-up.
-fn due(delivered: Option<&Delivered>, role_id: &SecretString, status: Option<SecretIdStatus>) -> Option<Due> {
+fn due(
+    delivered: Option<&Delivered>,
+    role_id: &SecretString,
+    status: Option<&SecretIdStatus>,
+) -> Option<Due> {
     let Some(delivered) = delivered else { return Some(Due::Missing) };
     if delivered.role_id.expose_secret() != role_id.expose_secret() {
         return Some(Due::OtherRole);
@@ -174,19 +230,29 @@ fn due(delivered: Option<&Delivered>, role_id: &SecretString, status: Option<Sec
 mod tests {
     use super::*;
 
+    fn living(remaining: Option<Duration>) -> SecretIdStatus {
+        SecretIdStatus { ttl: Duration::from_hours(1), remaining, metadata: BTreeMap::new() }
+    }
+
     #[test]
     fn due_by_what_lies_there_and_what_the_server_says() {
         let delivered = Delivered { role_id: "r".into(), accessor: "a".to_owned() };
-        let hour = Duration::from_hours(1);
-        let living = |remaining| Some(SecretIdStatus { ttl: hour, remaining: Some(remaining) });
-        assert_eq!(due(None, &"r".into(), None), Some(Due::Missing));
-        assert_eq!(due(Some(&delivered), &"other".into(), living(hour)), Some(Due::OtherRole));
-        assert_eq!(due(Some(&delivered), &"r".into(), None), Some(Due::Gone));
-        assert_eq!(due(Some(&delivered), &"r".into(), living(hour / 2)), Some(Due::HalfOver));
-        assert_eq!(due(Some(&delivered), &"r".into(), living(hour * 2 / 3)), None);
-        assert_eq!(
-            due(Some(&delivered), &"r".into(), Some(SecretIdStatus { ttl: hour, remaining: None })),
-            None
-        );
+        let due = |delivered, role_id: &str, status: Option<SecretIdStatus>| {
+            super::due(delivered, &role_id.into(), status.as_ref())
+        };
+        let minutes = |minutes| Some(living(Some(Duration::from_mins(minutes))));
+        assert_eq!(due(None, "r", None), Some(Due::Missing));
+        assert_eq!(due(Some(&delivered), "other", minutes(60)), Some(Due::OtherRole));
+        assert_eq!(due(Some(&delivered), "r", None), Some(Due::Gone));
+        assert_eq!(due(Some(&delivered), "r", minutes(30)), Some(Due::HalfOver));
+        assert_eq!(due(Some(&delivered), "r", minutes(31)), None);
+        assert_eq!(due(Some(&delivered), "r", Some(living(None))), None);
+    }
+
+    #[test]
+    fn what_is_replaced_lives_on_for_two_minutes() {
+        assert!(!is_past_overlap(&living(Some(Duration::from_mins(58)))));
+        assert!(is_past_overlap(&living(Some(Duration::from_mins(57)))));
+        assert!(is_past_overlap(&living(None)));
     }
 }

@@ -13,6 +13,7 @@ use crate::BootstrapError;
 use crate::args::{Sources, Stack};
 use crate::deliver::Delivery;
 use crate::manifest::{GenerateSpec, Manifest, Service, Source, resolve};
+use crate::plan::MARK;
 
 /// What a policy file's name ends in, behind the service's name.
 const POLICY_FILE: &str = "-policy.hcl";
@@ -82,6 +83,11 @@ impl Desired {
             unclaimed: resolved.unclaimed,
             env_file: env_file.to_owned(),
         })
+    }
+
+    /// The services' names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.services.iter().map(|service| service.name.as_str())
     }
 
     /// A line for each key that no service claims: nothing is dropped in silence.
@@ -164,5 +170,5 @@ fn policies(directory: &Path) -> Result<BTreeMap<String, String>, BootstrapError
 
 /// A policy's text with our mark, which tells whoever reads it in Vault where to change it.
 fn marked(service: &str, text: &str) -> String {
-    format!("# vaultcrew: written by bootstrap from {service}{POLICY_FILE}; change it there.\n{text}\n")
+    format!("# {MARK}: written by bootstrap from {service}{POLICY_FILE}; change it there.\n{text}\n")
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use agent_runtime::{ConnectionError, Exit, Failure, HealthError};
+use agent_runtime::{ConnectionError, Exit, Failure, HealthError, Stopped};
 use approle_session::LoginError;
 use env_file::ParseErrors;
 use secret_file::FileError;
@@ -95,6 +95,9 @@ pub enum BootstrapError {
     /// The health check.
     #[error(transparent)]
     Health(#[from] HealthError),
+    /// The program was told to stop before it was done.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The answer on stdout.
     #[error("the answer cannot be written to stdout")]
     Output(#[from] io::Error),
@@ -117,6 +120,7 @@ impl Failure for BootstrapError {
             Self::Vault { cause, .. } => cause.exit(),
             Self::OwnLogin(error) => error.exit(),
             Self::Health(error) => error.exit(),
+            Self::Stopped(stopped) => stopped.exit(),
             Self::PoliciesDir { .. }
             | Self::EnvSyntax(_)
             | Self::Manifest(_)

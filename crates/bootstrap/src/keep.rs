@@ -7,8 +7,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use agent_runtime::{Exit, Failure as _, Shutdown, StatusFile, Stopped};
-use approle_session::{AppRole, LoginArgs, Progress, Step};
+use agent_runtime::{Exit, Failure as _, Shutdown, StatusFile};
+use approle_session::{AppRole, LoginArgs, LoginError, Progress, Step};
 use backoff::{Jitter, Policy};
 use boot_clock::BootTime;
 use serde::Serialize;
@@ -17,13 +17,9 @@ use vault_client::{VaultClient, VaultError};
 use crate::BootstrapError;
 use crate::apply::{apply, token};
 use crate::args::{Sources, Stack};
-use crate::concurrent::for_each;
 use crate::deliver::Delivery;
 use crate::desired::Desired;
-use crate::own;
-
-/// How long a replaced secret ID lives on beside the new one.
-pub(crate) const OVERLAP: Duration = Duration::from_mins(2);
+use crate::{deliver, own};
 
 /// Between two looks at everything.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
@@ -45,6 +41,7 @@ struct Looks {
     /// The last look was denied everything, with a token that was new then.
     denied: bool,
     succeeded: bool,
+    logged_in: bool,
     services: usize,
 }
 
@@ -69,7 +66,7 @@ pub(crate) async fn run(
     looks.report(&mut status, stack.wait * 2 + FRESH_FOR);
     match shutdown.or_stop(apply_once(&client, &desired, stack)).await {
         Ok(applied) => applied?,
-        Err(Stopped) => return Ok(Exit::Done),
+        Err(_) => return Ok(Exit::Done),
     }
 
     let login = LoginArgs {
@@ -78,13 +75,18 @@ pub(crate) async fn run(
         wait: stack.wait,
     };
     let mut approle = AppRole::new(client, &login);
-    match shutdown.or_stop(approle.open()).await {
-        Ok(opened) => opened.map_err(BootstrapError::OwnLogin)?,
-        Err(Stopped) => return Ok(Exit::Done),
+    let kept = match approle.open(shutdown).await {
+        Ok(_) => {
+            let all = deliveries.into_iter().chain([own::delivery(stack)]).collect();
+            keep(&mut approle, all, &mut looks, &mut status, shutdown).await
+        }
+        Err(error) => Err(error),
     };
-    keep(&mut approle, &deliveries, &own::delivery(stack), &mut looks, &mut status, shutdown).await;
     approle.close().await;
-    Ok(Exit::Done)
+    match kept {
+        Err(LoginError::Stopped(_)) => Ok(Exit::Done),
+        other => other.map(|never| match never {}).map_err(BootstrapError::OwnLogin),
+    }
 }
 
 /// Applies where there is a token that may. Without one, and with one that is no longer good, what is in Vault
@@ -112,63 +114,51 @@ async fn apply_once(client: &VaultClient, desired: &Desired, stack: &Stack) -> R
     }
 }
 
+/// Goes on until told to stop.
 async fn keep(
     approle: &mut AppRole,
-    deliveries: &[Delivery],
-    own: &Delivery,
+    deliveries: Vec<Delivery>,
     looks: &mut Looks,
     status: &mut StatusFile,
     shutdown: &Shutdown,
-) {
-    while !shutdown.is_ordered() {
+) -> Result<Infallible, LoginError> {
+    loop {
+        let now = BootTime::now();
         match approle.next() {
-            // An action is driven to its end: a login that is cut off leaves a token that nobody revokes.
             Step::Do(action) => {
-                if approle.perform(action).await == Progress::Opened && looks.failures == 0 {
-                    looks.due = BootTime::now();
+                if approle.perform(action, shutdown).await? == Progress::Opened && looks.failures == 0 {
+                    looks.due = now;
                 }
             }
-            Step::SleepUntil(when) if BootTime::now() < looks.due => {
-                if shutdown.sleep_until(when.min(looks.due)).await.is_err() {
-                    return;
-                }
-            }
-            Step::SleepUntil(_) => match approle.client() {
+            Step::SleepUntil(when) if now < looks.due => shutdown.sleep_until(when.min(looks.due)).await?,
+            Step::SleepUntil(when) => match approle.client() {
                 Some(client) => {
-                    let failures = look(&client, deliveries, own).await;
-                    if looks.may_have_lapsed(&failures, deliveries.len() + 1) {
+                    let results = shutdown.or_stop(deliver::refresh_all(&client, deliveries.clone())).await?;
+                    let failures: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+                    if looks.may_have_lapsed(&failures, deliveries.len()) {
                         // A token that was revoked is denied everything: a new one is worth one attempt.
                         approle.lapsed();
-                        continue;
+                    } else {
+                        looks.settle(&failures);
                     }
-                    looks.settle(&failures);
                 }
-                None => looks.due = BootTime::now() + LOOK_EVERY,
+                // The next login makes the look due.
+                None => shutdown.sleep_until(when).await?,
             },
-            // A session that was open once never gives up.
-            Step::Failed(_) => return,
+            Step::Failed(reason) => return Err(approle.failure(reason)),
         }
+        looks.logged_in = approle.client().is_some();
         looks.report(status, FRESH_FOR);
     }
-}
-
-/// Looks at every service and at bootstrap's own credential, and delivers where that is due.
-///
-/// One that fails does not hold up the others; gives what failed.
-async fn look(client: &VaultClient, deliveries: &[Delivery], own: &Delivery) -> Vec<BootstrapError> {
-    let all: Vec<Delivery> = deliveries.iter().chain([own]).cloned().collect();
-    let looked = for_each(all, |delivery| {
-        let client = client.clone();
-        async move { Ok::<_, Infallible>(delivery.refresh(&client, OVERLAP).await) }
-    });
-    let Ok(results) = looked.await;
-    results.into_iter().filter_map(Result::err).collect()
 }
 
 impl Looks {
     /// Whether this is the first look in a row that was denied everything it asked for.
     fn may_have_lapsed(&mut self, failures: &[BootstrapError], asked: usize) -> bool {
-        let denied = failures.len() == asked && failures.iter().all(|error| error.exit() == Exit::Denied);
+        let is_denied = |error: &BootstrapError| {
+            matches!(error, BootstrapError::Vault { cause: VaultError::Denied { .. }, .. })
+        };
+        let denied = failures.len() == asked && failures.iter().all(is_denied);
         !std::mem::replace(&mut self.denied, denied) && denied
     }
 
@@ -199,9 +189,11 @@ impl Looks {
     }
 
     fn report(&self, status: &mut StatusFile, fresh_for: Duration) {
-        let ready = self.succeeded && self.failures == 0;
+        let ready = self.succeeded && self.failures == 0 && self.logged_in;
         let state = if ready {
             "every service's credentials are fresh"
+        } else if self.succeeded && !self.logged_in {
+            "not logged in with bootstrap's own credential"
         } else if self.succeeded {
             "the last look at the credentials failed"
         } else {

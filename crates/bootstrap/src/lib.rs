@@ -34,11 +34,12 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError>
     match &args.command {
         Command::Plan { sources, stack } => {
             let desired = Desired::load(sources)?;
-            stopped_or(shutdown.or_stop(apply::plan(args.vault.client()?, &desired, stack)).await)
+            shutdown.or_stop(apply::plan(args.vault.client()?, &desired, stack)).await?
         }
         Command::Apply { sources, stack } => {
             let desired = Desired::load(sources)?;
-            stopped_or(shutdown.or_stop(apply::command(args.vault.client()?, &desired, stack)).await)
+            // The next apply finishes what one that is stopped began.
+            shutdown.or_stop(apply::command(args.vault.client()?, &desired, stack)).await?
         }
         Command::Run { sources, stack, status } => {
             let status = StatusFile::new(status, "bootstrap");
@@ -49,14 +50,4 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError>
             Ok(Exit::Done)
         }
     }
-}
-
-/// An apply that is told to stop has done part of its work: the next one finishes it.
-fn stopped_or(
-    result: Result<Result<Exit, BootstrapError>, agent_runtime::Stopped>,
-) -> Result<Exit, BootstrapError> {
-    result.unwrap_or_else(|stopped| {
-        tracing::warn!("{stopped}; the next apply finishes what this one began");
-        Ok(Exit::Failed)
-    })
 }

@@ -68,7 +68,7 @@ impl Observed {
             None => None,
             Some(mount) => Some(ApproleMount {
                 mount_type: mount.mount_type.clone(),
-                is_ours: mount.description.starts_with(MARK),
+                is_ours: mount.is_marked(MARK),
                 locks_out: mounts::lockout_enabled(client, approle_mount, client.soon()).await?,
             }),
         };
@@ -91,6 +91,12 @@ impl Observed {
 }
 
 impl ObservedService {
+    /// Whether bootstrap has been here: its policy carries the mark, or its secret the note.
+    pub(crate) fn is_ours(&self) -> bool {
+        let is_marked = |policy: &String| policy.starts_with(&format!("# {MARK}"));
+        self.applied.is_some() || self.policy.as_ref().is_some_and(is_marked)
+    }
+
     async fn ask(
         client: &VaultClient,
         kv_mount: Option<&str>,

@@ -33,42 +33,99 @@ pub(crate) fn delivery(stack: &Stack) -> Delivery {
     }
 }
 
-/// Makes the mount, policy and role what they are to be; gives whether anything was changed.
-pub(crate) async fn ensure(
-    root: &VaultClient,
-    approle_mount: &str,
-    services: impl Iterator<Item = &str>,
-) -> Result<bool, BootstrapError> {
-    make(root, &policy_text(approle_mount, services))
-        .await
-        .map_err(BootstrapError::vault("making the AppRole of bootstrap itself"))
+/// What is to be done about the mount, policy and role.
+#[derive(Debug)]
+pub(crate) struct OwnPlan {
+    enable: bool,
+    disable_lockout: bool,
+    policy: Option<String>,
+    role: Option<Role>,
 }
 
-async fn make(root: &VaultClient, text: &str) -> Result<bool, VaultError> {
-    let by = root.soon();
-    let mut changed = false;
-    if !mounts::auth_methods(root, by).await?.contains_key(&format!("{MOUNT}/")) {
-        mounts::enable_approle(root, MOUNT, &format!("{MARK}: credential of bootstrap"), by).await?;
-        mounts::disable_lockout(root, MOUNT, by).await?;
-        changed = true;
+impl OwnPlan {
+    /// Asks Vault what there is, and computes what differs.
+    pub(crate) async fn ask(
+        root: &VaultClient,
+        approle_mount: &str,
+        services: impl Iterator<Item = &str>,
+    ) -> Result<Self, BootstrapError> {
+        let text = policy_text(approle_mount, services);
+        let asking = || BootstrapError::vault("asking Vault for bootstrap's own AppRole");
+        let by = root.soon();
+        let mount = mounts::auth_methods(root, by).await.map_err(asking())?.remove(&format!("{MOUNT}/"));
+        if let Some(mount) =
+            mount.as_ref().filter(|mount| mount.mount_type != "approle" || !mount.is_marked(MARK))
+        {
+            let found = format!("{} of somebody else ({:?})", mount.mount_type, mount.description);
+            return Err(BootstrapError::OtherMount {
+                mount: format!("auth/{MOUNT}/"),
+                found,
+                wanted: "bootstrap's own",
+            });
+        }
+        let enable = mount.is_none();
+        let disable_lockout = enable || mounts::lockout_enabled(root, MOUNT, by).await.map_err(asking())?;
+        let found = policy::read(root, POLICY, by).await.map_err(asking())?;
+        let policy = (found.as_ref() != Some(&text)).then_some(text);
+        let found =
+            if enable { None } else { approle::read_role(root, MOUNT, ROLE, by).await.map_err(asking())? };
+        let role = (found.as_ref() != Some(&role())).then(role);
+        Ok(Self { enable, disable_lockout, policy, role })
     }
-    if policy::read(root, POLICY, by).await?.as_deref() != Some(text) {
-        policy::write(root, POLICY, text, by).await?;
-        changed = true;
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.enable && !self.disable_lockout && self.policy.is_none() && self.role.is_none()
     }
-    let role = Role {
+
+    /// The plan in a line for people.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let sign = if self.enable { '+' } else { '~' };
+        let changed = [
+            (self.enable, "mount"),
+            (self.disable_lockout, "user lockout off"),
+            (self.policy.is_some(), "policy"),
+            (self.role.is_some(), "role"),
+        ];
+        let changed: Vec<&str> = changed.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+        if self.is_empty() {
+            return Vec::new();
+        }
+        vec![format!("{sign} auth/{MOUNT}/, the AppRole of bootstrap itself: {}", changed.join(", "))]
+    }
+
+    /// Does it.
+    pub(crate) async fn carry_out(self, root: &VaultClient) -> Result<(), BootstrapError> {
+        self.make(root).await.map_err(BootstrapError::vault("making the AppRole of bootstrap itself"))
+    }
+
+    async fn make(self, root: &VaultClient) -> Result<(), VaultError> {
+        let by = root.soon();
+        if self.enable {
+            mounts::enable_approle(root, MOUNT, &format!("{MARK}: credential of bootstrap"), by).await?;
+        }
+        if self.disable_lockout {
+            mounts::disable_lockout(root, MOUNT, by).await?;
+        }
+        if let Some(text) = self.policy {
+            policy::write(root, POLICY, &text, by).await?;
+        }
+        if let Some(role) = self.role {
+            approle::write_role(root, MOUNT, ROLE, &role, by).await?;
+        }
+        Ok(())
+    }
+}
+
+fn role() -> Role {
+    Role {
         token_policies: vec![POLICY.to_owned()],
         token_ttl: Duration::from_mins(20),
         token_max_ttl: Duration::from_hours(1),
         secret_id_ttl: SECRET_ID_TTL,
         token_no_default_policy: true,
         ..Role::default()
-    };
-    if approle::read_role(root, MOUNT, ROLE, by).await?.as_ref() != Some(&role) {
-        approle::write_role(root, MOUNT, ROLE, &role, by).await?;
-        changed = true;
     }
-    Ok(changed)
 }
 
 /// The policy: each role by its name, never a wildcard, which would take in roles of others.

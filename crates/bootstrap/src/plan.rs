@@ -52,6 +52,8 @@ pub(crate) struct ServicePlan {
     pub(crate) policy: Option<(String, bool)>,
     /// The role, where it differs, and in which settings (none where it is new).
     pub(crate) role: Option<(Role, Vec<&'static str>)>,
+    /// What differs, is not bootstrap's, and stays.
+    pub(crate) foreign: Vec<String>,
     pub(crate) secret: SecretPlan,
 }
 
@@ -127,6 +129,13 @@ impl Plan {
             && self.services.iter().all(ServicePlan::is_empty)
     }
 
+    /// Whether the role of this service is yet to be made.
+    pub(crate) fn makes_role(&self, service: &str) -> bool {
+        let made =
+            |plan: &ServicePlan| plan.role.as_ref().is_some_and(|(_, differences)| differences.is_empty());
+        self.services.iter().any(|plan| plan.name == service && made(plan))
+    }
+
     /// The plan in lines for people: `+` makes, `~` changes, `-` removes, `!` wants attention.
     pub(crate) fn lines(&self, mounts: Mounts<'_>) -> Vec<String> {
         let mut lines = Vec::new();
@@ -164,15 +173,25 @@ impl ServicePlan {
         overwrite: bool,
         generate: impl FnMut(&str) -> Result<SecretString, BootstrapError>,
     ) -> Result<Self, BootstrapError> {
-        let policy = (observed.policy.as_ref() != Some(&service.policy))
+        let mut policy = (observed.policy.as_ref() != Some(&service.policy))
             .then(|| (service.policy.clone(), observed.policy.is_some()));
-        let role = match &observed.role {
+        let mut role = match &observed.role {
             Some(found) if *found == service.role => None,
             Some(found) => Some((service.role.clone(), differences(found, &service.role))),
             None => Some((service.role.clone(), Vec::new())),
         };
+        let mut foreign = Vec::new();
+        if !observed.is_ours() && !overwrite {
+            // Somebody else's: made or changed only where there is nothing yet.
+            if policy.take_if(|(_, existed)| *existed).is_some() {
+                foreign.push(format!("policy {}", policy_name(&service.name)));
+            }
+            if role.take_if(|(_, differences)| !differences.is_empty()).is_some() {
+                foreign.push(format!("role {}", service.name));
+            }
+        }
         let secret = SecretPlan::compute(service, observed, overwrite, generate)?;
-        Ok(Self { name: service.name.clone(), policy, role, secret })
+        Ok(Self { name: service.name.clone(), policy, role, foreign, secret })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -194,6 +213,11 @@ impl ServicePlan {
                 let _ = write!(line, ": {}", differences.join(", "));
             }
             lines.push(line);
+        }
+        for what in &self.foreign {
+            lines.push(format!(
+                "! {what}: exists, is not bootstrap's, and stays as it is; --overwrite makes it what the files say"
+            ));
         }
         for (key, change) in &self.secret.changes {
             let path = format!("{}/{name}", mounts.kv);
@@ -265,6 +289,9 @@ fn differences(found: &Role, wanted: &Role) -> Vec<&'static str> {
         ("token_policies", found.token_policies == wanted.token_policies),
         ("token_ttl", found.token_ttl == wanted.token_ttl),
         ("token_max_ttl", found.token_max_ttl == wanted.token_max_ttl),
+        ("token_period", found.token_period == wanted.token_period),
+        ("token_num_uses", found.token_num_uses == wanted.token_num_uses),
+        ("bind_secret_id", found.bind_secret_id == wanted.bind_secret_id),
         ("secret_id_ttl", found.secret_id_ttl == wanted.secret_id_ttl),
         ("secret_id_num_uses", found.secret_id_num_uses == wanted.secret_id_num_uses),
         ("secret_id_bound_cidrs", found.secret_id_bound_cidrs == wanted.secret_id_bound_cidrs),

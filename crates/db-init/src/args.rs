@@ -12,7 +12,9 @@ use clap::{Parser, Subcommand};
 /// db-init logs in with the service's AppRole, reads the keys that end in _DB_USER, _DB_PASSWORD and _DB_NAME
 /// (and _DB_HOST and _DB_PORT) of its secret, and makes what is missing: the role, the database that it owns,
 /// and the grants. The password never reaches the server: a SCRAM-SHA-256 verifier does. At the end it logs
-/// in as the new user, creates a table and drops it. A second run changes nothing.
+/// in as the new user, creates a table and drops it; where a unix socket has peer authentication, the
+/// administrator does so with SET ROLE. A second run changes nothing, except that an administrator who is no
+/// superuser sets the password anew where the server asks the user for none.
 #[derive(Debug, Parser)]
 #[command(name = "db-init", version, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
 pub struct Args {
@@ -75,7 +77,7 @@ pub(crate) struct DatabaseArgs {
     #[arg(long, env = "VAULTCREW_DB_PORT", value_name = "PORT", hide_env_values = true)]
     pub(crate) db_port: Option<u16>,
 
-    /// Administrator: a superuser, or a role with CREATEROLE and CREATEDB
+    /// Administrator: a superuser, or a role with CREATEROLE and CREATEDB, which joins the service's role
     #[arg(long, env = "VAULTCREW_ADMIN_USER", value_name = "NAME", hide_env_values = true)]
     #[arg(default_value = "postgres")]
     pub(crate) admin_user: String,

@@ -1,10 +1,11 @@
 //! What can end db-init.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
+use std::iter;
 use std::time::Duration;
 
-use agent_runtime::{ConnectionError, Exit, Failure};
+use agent_runtime::{ConnectionError, Exit, Failure, Stopped};
 use approle_session::LoginError;
 use secret_file::FileError;
 use vault_client::VaultError;
@@ -79,7 +80,7 @@ pub enum DbInitError {
         place: String,
         /// The administrator.
         user: String,
-        /// The server's words.
+        /// The server's words, or the driver's.
         why: String,
     },
     /// A statement failed.
@@ -106,8 +107,8 @@ pub enum DbInitError {
     },
     /// The role is more than a service's.
     #[error(
-        "the role {user} exists with rights that no service needs (superuser, createrole, createdb, replication \
-         or bypassrls); choose another name in the .env file, or --adopt it as it is"
+        "the role {user} exists with rights that no service needs (superuser, createrole, createdb, replication, \
+         bypassrls or a predefined pg_ role, its own or by a membership); choose another name in the .env file, or --adopt it as it is"
     )]
     PowerfulRole {
         /// The role.
@@ -135,6 +136,9 @@ pub enum DbInitError {
         /// The server's words.
         why: String,
     },
+    /// The program was told to stop before it was done.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The answer on stdout.
     #[error("the answer cannot be written to stdout")]
     Output(#[from] io::Error),
@@ -145,6 +149,7 @@ impl Failure for DbInitError {
         match self {
             Self::Connection(error) => error.exit(),
             Self::VaultLogin(error) => error.exit(),
+            Self::Stopped(stopped) => stopped.exit(),
             Self::ReadSecret { cause, .. } => cause.exit(),
             Self::PasswordFile(error) => error.exit(),
             Self::MissingSecret { .. }
@@ -167,11 +172,10 @@ pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
     if let Some(server) = error.as_db_error() {
         return format!("{} (SQLSTATE {})", server.message(), server.code().code());
     }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    text
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The error and its causes, the innermost last.
+pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |error| (*error).source())
 }

@@ -5,7 +5,7 @@ use postgres_protocol::password::scram_sha_256;
 use secrecy::ExposeSecret as _;
 
 use crate::DbInitError;
-use crate::observed::Observed;
+use crate::observed::{FIRST_WITH_GRANT_OPTIONS, Observed};
 use crate::target::Target;
 
 /// One statement.
@@ -36,8 +36,29 @@ pub(crate) fn statements(
     adopt: bool,
 ) -> Result<Vec<Statement>, DbInitError> {
     let mut statements = role(target, observed, adopt)?;
-    statements.extend(database(target, observed, adopt)?);
+    let database = database(target, observed, adopt)?;
+    if !database.is_empty() {
+        statements.extend(membership(target, observed));
+    }
+    statements.extend(database);
     Ok(statements)
+}
+
+/// Only who acts as a role may hand it a database and change the rights on it; from 16 on, having created the
+/// role is not enough. Nothing for a superuser.
+fn membership(target: &Target, observed: &Observed) -> Option<Statement> {
+    let administrator = observed.administrator;
+    if administrator.is_superuser || administrator.acts_as_role {
+        return None;
+    }
+    let has_options = administrator.server_version >= FIRST_WITH_GRANT_OPTIONS;
+    let options = if has_options { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+    let sql = format!("GRANT {} TO CURRENT_USER{options}", escape_identifier(&target.user));
+    Some(plain(sql, format!("made the administrator a member of the role {}", target.user)))
+}
+
+fn plain(sql: String, done: String) -> Statement {
+    Statement { shown: sql.clone(), sql, done, creates: false }
 }
 
 fn role(target: &Target, observed: &Observed, adopt: bool) -> Result<Vec<Statement>, DbInitError> {
@@ -62,7 +83,6 @@ fn role(target: &Target, observed: &Observed, adopt: bool) -> Result<Vec<Stateme
 
 fn database(target: &Target, observed: &Observed, adopt: bool) -> Result<Vec<Statement>, DbInitError> {
     let (user, name) = (escape_identifier(&target.user), escape_identifier(&target.database));
-    let plain = |sql: String, done: String| Statement { shown: sql.clone(), sql, done, creates: false };
     let mut statements = Vec::new();
     match &observed.database {
         None => {
@@ -103,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::observed::{Database, Role};
+    use crate::observed::{Administrator, Database, Role};
 
     fn target() -> Target {
         Target {
@@ -116,6 +136,11 @@ mod tests {
     }
 
     const GOOD_ROLE: Role = Role { can_log_in: true, is_powerful: false, password_is_right: true };
+
+    const SUPERUSER: Administrator =
+        Administrator { is_superuser: true, acts_as_role: true, server_version: 180_000 };
+
+    const NOTHING: Observed = Observed { administrator: SUPERUSER, role: None, database: None };
 
     fn good_database() -> Database {
         Database { owner: "o'brien".to_owned(), public_may_connect: false, is_granted: true }
@@ -132,7 +157,7 @@ mod tests {
     #[test]
     fn makes_everything_where_there_is_nothing() {
         assert_eq!(
-            shown(&Observed::default(), false),
+            shown(&NOTHING, false),
             [
                 r#"CREATE ROLE "o'brien" WITH LOGIN PASSWORD '…'"#,
                 r#"CREATE DATABASE "users""db" OWNER "o'brien""#,
@@ -144,8 +169,25 @@ mod tests {
 
     #[test]
     fn changes_nothing_where_all_is_well() {
-        let observed = Observed { role: Some(GOOD_ROLE), database: Some(good_database()) };
+        let observed = Observed { role: Some(GOOD_ROLE), database: Some(good_database()), ..NOTHING };
         assert!(shown(&observed, false).is_empty());
+    }
+
+    const CREATOR: Administrator =
+        Administrator { is_superuser: false, acts_as_role: false, server_version: 160_004 };
+
+    #[test]
+    fn an_administrator_who_is_no_superuser_joins_the_role_to_hand_it_a_database() {
+        let by = |administrator| shown(&Observed { administrator, ..NOTHING }, false)[1].clone();
+        assert_eq!(by(CREATOR), r#"GRANT "o'brien" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE"#);
+        let before_16 = Administrator { server_version: 150_007, ..CREATOR };
+        assert_eq!(by(before_16), r#"GRANT "o'brien" TO CURRENT_USER"#);
+        let member = Administrator { acts_as_role: true, ..CREATOR };
+        assert!(by(member).starts_with("CREATE DATABASE"));
+
+        let role = Some(Role { password_is_right: false, ..GOOD_ROLE });
+        let database = Some(good_database());
+        assert_eq!(shown(&Observed { administrator: CREATOR, role, database }, false).len(), 1);
     }
 
     #[test]
@@ -153,7 +195,7 @@ mod tests {
         let role = Some(Role { password_is_right: false, ..GOOD_ROLE });
         let database = Some(Database { public_may_connect: true, ..good_database() });
         assert_eq!(
-            shown(&Observed { role, database }, false),
+            shown(&Observed { role, database, ..NOTHING }, false),
             [
                 r#"ALTER ROLE "o'brien" WITH LOGIN PASSWORD '…'"#,
                 r#"REVOKE ALL ON DATABASE "users""db" FROM PUBLIC"#,
@@ -166,13 +208,17 @@ mod tests {
         let foreign = Observed {
             role: Some(GOOD_ROLE),
             database: Some(Database { owner: "postgres".to_owned(), ..good_database() }),
+            ..NOTHING
         };
         let error = statements(&target(), &foreign, false).unwrap_err().to_string();
         assert!(error.contains("postgres") && error.contains("--adopt"), "{error}");
         assert!(shown(&foreign, true)[0].starts_with("ALTER DATABASE"));
 
-        let powerful =
-            Observed { role: Some(Role { is_powerful: true, ..GOOD_ROLE }), database: Some(good_database()) };
+        let powerful = Observed {
+            role: Some(Role { is_powerful: true, ..GOOD_ROLE }),
+            database: Some(good_database()),
+            ..NOTHING
+        };
         assert!(statements(&target(), &powerful, false).is_err());
         assert!(shown(&powerful, true).is_empty());
     }
@@ -181,9 +227,10 @@ mod tests {
         #[test]
         fn no_name_breaks_out_of_its_quotes(user in "[^\0]{1,20}", database in "[^\0]{1,20}") {
             let target = Target { user, database, ..target() };
-            for statement in statements(&target, &Observed::default(), false).unwrap() {
+            let observed = Observed { administrator: CREATOR, ..NOTHING };
+            for statement in statements(&target, &observed, false).unwrap() {
                 let outside: String = statement.shown.split('"').step_by(2).collect();
-                prop_assert!(outside.chars().all(|letter| letter.is_ascii_alphabetic() || " '…".contains(letter)));
+                prop_assert!(outside.chars().all(|letter| letter.is_ascii_alphabetic() || " '…_,".contains(letter)));
             }
         }
     }

@@ -1,16 +1,22 @@
 //! `db-init`: creates a service's PostgreSQL database, role and grants from the secrets in Vault.
 //!
-//! In the order of its job: `target` reads from Vault what there is to be, `server` waits for PostgreSQL,
-//! `observed` looks at what there is, `grants` computes the difference as SQL, `prove` logs in as the
-//! new user and uses the database. A second run finds no difference and changes nothing.
+//! In the order of its job: `target` reads from Vault what there is to be, `server` waits for PostgreSQL
+//! (`login` is one attempt), `observed` looks at what there is (`verifier` at the password), `grants` computes
+//! the difference as SQL, `prove` logs in as the new user and uses the database. A second run finds no
+//! difference and changes nothing.
+//!
+//! The one exception: an administrator who may not read `pg_authid` can tell whether a password is right by a
+//! login alone, and sets it anew at each run where the server asks the user for none (`trust`, `peer`).
 
 mod args;
 mod error;
 mod grants;
+mod login;
 mod observed;
 mod prove;
 mod server;
 mod target;
+mod verifier;
 
 pub use args::Args;
 pub use error::DbInitError;
@@ -26,10 +32,10 @@ use crate::target::Target;
 
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, DbInitError> {
+    let target = read_target(&args, &shutdown).await?;
+    let server = Server::new(&args.database, &target)?;
+    let give_up = BootTime::now() + args.login.wait;
     let work = async {
-        let target = read_target(&args).await?;
-        let server = Server::new(&args.database, &target)?;
-        let give_up = BootTime::now() + args.login.wait;
         match args.command {
             None => apply(&server, &target, &args, give_up).await,
             Some(Command::Plan) => plan(&server, &target, &args, give_up).await,
@@ -40,18 +46,16 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, DbInitError> {
             }
         }
     };
-    shutdown.or_stop(work).await.unwrap_or_else(|stopped| {
-        tracing::info!("{stopped}; the next run finishes what this one began");
-        Ok(Exit::Failed)
-    })
+    // The next run finishes what one that is stopped began.
+    shutdown.or_stop(work).await?
 }
 
 /// Logs in, reads the service's secret, and revokes the token.
-async fn read_target(args: &Args) -> Result<Target, DbInitError> {
+async fn read_target(args: &Args, shutdown: &Shutdown) -> Result<Target, DbInitError> {
     let mut approle = AppRole::new(args.vault.client()?, &args.login);
     let target = async {
-        let client = approle.open().await?;
-        Target::read(&client, &args.kv_mount, &args.service).await
+        let client = approle.open(shutdown).await?;
+        shutdown.or_stop(Target::read(&client, &args.kv_mount, &args.service)).await?
     }
     .await;
     approle.close().await;
@@ -73,10 +77,10 @@ async fn apply(
         admin.execute(statement).await?;
         tracing::info!("{}", statement.done);
     }
-    prove::prove(server, target).await?;
+    let proof = prove::prove(server, target).await?;
     let change = if statements.is_empty() { "nothing to change" } else { "done" };
     agent_runtime::print(&format!(
-        "{change}: role {} owns database {} on {}, proven by a login\n",
+        "{change}: role {} owns database {} on {}, {proof}\n",
         target.user,
         target.database,
         server.place()

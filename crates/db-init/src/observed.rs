@@ -1,24 +1,39 @@
 //! What there is.
 
 use secrecy::SecretString;
-use tokio_postgres::error::SqlState;
 
 use crate::DbInitError;
 use crate::server::{Admin, Server};
 use crate::target::Target;
+use crate::verifier;
 
-/// What there is of the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The first `server_version_num` where a grant of a role says what the member may do with it.
+pub(crate) const FIRST_WITH_GRANT_OPTIONS: i32 = 160_000;
+
+/// What there is of the target, and who is to change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {
+    pub(crate) administrator: Administrator,
     pub(crate) role: Option<Role>,
     pub(crate) database: Option<Database>,
+}
+
+/// The administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Administrator {
+    pub(crate) is_superuser: bool,
+    /// Whether it has the target role's rights and may SET ROLE to it; false while that role is missing.
+    pub(crate) acts_as_role: bool,
+    /// `server_version_num`: 160004 is 16.4.
+    pub(crate) server_version: i32,
 }
 
 /// The login role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Role {
     pub(crate) can_log_in: bool,
-    /// Superuser, or may create roles or databases: more than db-init gives.
+    /// More than db-init gives: superuser, createrole, createdb, replication, bypassrls, or a predefined role,
+    /// its own or by a membership, however indirect.
     pub(crate) is_powerful: bool,
     pub(crate) password_is_right: bool,
 }
@@ -34,10 +49,21 @@ pub(crate) struct Database {
 }
 
 impl Observed {
-    /// Looks, by the administrator's session and by a login as the user.
+    /// Looks, by the administrator's session and, where that may not see the password's verifier, by a login
+    /// as the user.
     pub(crate) async fn look(admin: &Admin, server: &Server, target: &Target) -> Result<Self, DbInitError> {
-        const ROLE: &str = "SELECT rolcanlogin, rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR \
-            rolbypassrls FROM pg_roles WHERE rolname = $1";
+        const ADMINISTRATOR: &str = "SELECT rolsuper, current_setting('server_version_num')::int, \
+            has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT') \
+            FROM pg_roles WHERE rolname = current_user";
+        const ROLE: &str = "WITH RECURSIVE reached AS ( \
+                SELECT oid FROM pg_roles WHERE rolname = $1 \
+                UNION SELECT roleid FROM pg_auth_members JOIN reached ON member = reached.oid \
+            ) SELECT rolcanlogin, ( \
+                SELECT bool_or(rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls \
+                    OR (rolname ^@ 'pg_' AND rolname <> 'pg_database_owner')) \
+                FROM pg_roles JOIN reached USING (oid) \
+            ), pg_has_role(oid, $2::text) AND pg_has_role(oid, 'USAGE') \
+            FROM pg_roles WHERE rolname = $1";
         const DATABASE: &str = "SELECT pg_get_userbyid(datdba)::text, \
             EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0) \
             FROM pg_database WHERE datname = $1";
@@ -46,16 +72,18 @@ impl Observed {
             WHERE datname = $1 AND grantee = (SELECT oid FROM pg_roles WHERE rolname = $2)";
         let client = &admin.client;
         let looking =
-            |error: &tokio_postgres::Error| admin.failed("looking at the roles and databases", error);
+            |error: tokio_postgres::Error| admin.failed("looking at the roles and databases", &error);
 
-        let role = client.query_opt(ROLE, &[&target.user]).await.map_err(|error| looking(&error))?;
-        let database =
-            client.query_opt(DATABASE, &[&target.database]).await.map_err(|error| looking(&error))?;
-        let granted = client
-            .query_one(GRANTED, &[&target.database, &target.user])
-            .await
-            .map_err(|error| looking(&error))?;
+        let administrator = client.query_one(ADMINISTRATOR, &[]).await.map_err(looking)?;
+        let (is_superuser, server_version, sees_verifiers) =
+            (administrator.get(0), administrator.get(1), administrator.get(2));
+        // Before 16, every member may SET ROLE.
+        let settable = if server_version < FIRST_WITH_GRANT_OPTIONS { "MEMBER" } else { "SET" };
+        let role = client.query_opt(ROLE, &[&target.user, &settable]).await.map_err(looking)?;
+        let database = client.query_opt(DATABASE, &[&target.database]).await.map_err(looking)?;
+        let granted = client.query_one(GRANTED, &[&target.database, &target.user]).await.map_err(looking)?;
 
+        let acts_as_role = role.as_ref().is_some_and(|row| row.get(2));
         let database = database.map(|row| Database {
             owner: row.get(0),
             public_may_connect: row.get(1),
@@ -64,20 +92,32 @@ impl Observed {
         let role = match role {
             None => None,
             Some(row) => {
-                let entrance = if database.is_some() { target.database.as_str() } else { "postgres" };
-                let password_is_right = password_is_right(server, target, entrance).await?;
+                let password_is_right = if sees_verifiers {
+                    fits_verifier(admin, target).await?
+                } else {
+                    let entrance = if database.is_some() { target.database.as_str() } else { "postgres" };
+                    logs_in(server, target, entrance).await?
+                };
                 Some(Role { can_log_in: row.get(0), is_powerful: row.get(1), password_is_right })
             }
         };
-        Ok(Self { role, database })
+        let administrator = Administrator { is_superuser, acts_as_role, server_version };
+        Ok(Self { administrator, role, database })
     }
 }
 
-/// Whether the role can log in with its password, and could not with another.
-///
-/// A verifier is salted anew each time, so that a login is the only comparison; where the server asks for no
-/// password at all, that says nothing.
-async fn password_is_right(server: &Server, target: &Target, database: &str) -> Result<bool, DbInitError> {
+/// Whether the password is the one that the server keeps a SCRAM verifier of.
+async fn fits_verifier(admin: &Admin, target: &Target) -> Result<bool, DbInitError> {
+    let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
+    let row = admin.client.query_opt(sql, &[&target.user]).await;
+    let row = row.map_err(|error| admin.failed("reading the verifier of the role's password", &error))?;
+    let verifier = row.and_then(|row| row.get::<_, Option<String>>(0)).map(SecretString::from);
+    Ok(verifier.is_some_and(|verifier| verifier::fits(&target.password, &verifier)))
+}
+
+/// Whether the role can log in with its password, and could not with another: where the server asks for no
+/// password at all, a login says nothing.
+async fn logs_in(server: &Server, target: &Target, database: &str) -> Result<bool, DbInitError> {
     let wrong = SecretString::from(format!("{:016x}", getrandom::u64().unwrap_or_default()));
     Ok(accepts(server, target, &target.password, database).await?
         && !accepts(server, target, &wrong, database).await?)
@@ -92,21 +132,12 @@ async fn accepts(
     match server.connect(&target.user, Some(password), database).await {
         Ok(_) => Ok(true),
         // Before the password is looked at: a role that may not log in, or not into this database.
-        Err(error) if error.code().is_some_and(is_refusal) => Ok(false),
+        Err(error) if error.is_refusal() => Ok(false),
         Err(error) => Err(DbInitError::Login {
             place: server.place(),
             user: target.user.clone(),
             database: database.to_owned(),
-            why: crate::error::reason(&error),
+            why: error.reason(),
         }),
     }
-}
-
-fn is_refusal(code: &SqlState) -> bool {
-    [
-        SqlState::INVALID_PASSWORD,
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-        SqlState::INSUFFICIENT_PRIVILEGE,
-    ]
-    .contains(code)
 }

@@ -6,12 +6,13 @@ use backoff::{Jitter, Policy};
 use boot_clock::{BootTime, sleep_until};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use crate::DbInitError;
 use crate::args::DatabaseArgs;
 use crate::error::reason;
 use crate::grants::Statement;
+use crate::login::{LoginFailure, log_in};
 use crate::target::Target;
 
 /// What every installation has; the administrator connects to it.
@@ -20,7 +21,8 @@ const MAINTENANCE_DATABASE: &str = "postgres";
 /// The advisory lock that runs take turns by; an arbitrary number of our own ("vaultcre").
 const LOCK: i64 = 0x7661_756c_7463_7265;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the administrator's session: the turns of other runs end soon, a database's files may take their time.
+const LIMITS: &str = "SET lock_timeout = '2min'; SET statement_timeout = '10min'";
 
 /// Between two lines that say what is waited for.
 const SAY_EVERY: Duration = Duration::from_secs(5);
@@ -59,11 +61,16 @@ impl Server {
 
     /// Host and port, for messages.
     pub(crate) fn place(&self) -> String {
-        if self.host.starts_with('/') {
+        if self.is_on_a_socket() {
             format!("{}/.s.PGSQL.{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// Whether it is spoken to over a unix socket, where the server may know the peer.
+    pub(crate) fn is_on_a_socket(&self) -> bool {
+        self.host.starts_with('/')
     }
 
     /// Waits until the administrator can log in, over the same way that is then used.
@@ -73,26 +80,26 @@ impl Server {
     pub(crate) async fn wait(&self, give_up: BootTime) -> Result<Admin, DbInitError> {
         let (started, mut said, mut attempt) = (BootTime::now(), BootTime::now(), 0);
         loop {
-            let error = match self.admin().await {
+            let error = match self.admin(MAINTENANCE_DATABASE).await {
                 Ok(admin) => return Ok(admin),
                 Err(error) => error,
             };
-            if !passes(&error) {
+            if !error.passes() {
                 return Err(DbInitError::AdminRefused {
                     place: self.place(),
                     user: self.admin_user.clone(),
-                    why: reason(&error),
+                    why: error.reason(),
                 });
             }
             let now = BootTime::now();
             let wake_up = now + RETRY_DELAYS.delay(attempt, Jitter::draw());
             let waited = now.saturating_since(started);
             if wake_up >= give_up {
-                return Err(DbInitError::Unreachable { place: self.place(), waited, why: reason(&error) });
+                return Err(DbInitError::Unreachable { place: self.place(), waited, why: error.reason() });
             }
             if now >= said + SAY_EVERY {
                 said = now;
-                let (place, waited, why) = (self.place(), waited.as_secs(), reason(&error));
+                let (place, waited, why) = (self.place(), waited.as_secs(), error.reason());
                 tracing::info!("waiting for PostgreSQL at {place} ({waited} s): {why}");
             }
             sleep_until(wake_up).await;
@@ -100,9 +107,10 @@ impl Server {
         }
     }
 
-    async fn admin(&self) -> Result<Admin, tokio_postgres::Error> {
-        let password = self.admin_password.as_ref();
-        let client = self.connect(&self.admin_user, password, MAINTENANCE_DATABASE).await?;
+    /// Logs the administrator in.
+    pub(crate) async fn admin(&self, database: &str) -> Result<Admin, LoginFailure> {
+        let client = self.connect(&self.admin_user, self.admin_password.as_ref(), database).await?;
+        client.batch_execute(LIMITS).await.map_err(LoginFailure::Refused)?;
         Ok(Admin { client, place: self.place() })
     }
 
@@ -112,22 +120,18 @@ impl Server {
         user: &str,
         password: Option<&SecretString>,
         database: &str,
-    ) -> Result<Client, tokio_postgres::Error> {
+    ) -> Result<Client, LoginFailure> {
         let mut config = Config::new();
         config
             .host(&self.host)
             .port(self.port)
             .user(user)
             .dbname(database)
-            .application_name("vaultcrew db-init")
-            .connect_timeout(CONNECT_TIMEOUT);
+            .application_name("vaultcrew db-init");
         if let Some(password) = password {
             config.password(password.expose_secret());
         }
-        let (client, connection) = config.connect(NoTls).await?;
-        // The connection's own end is the client's next error.
-        tokio::spawn(async move { connection.await.ok() });
-        Ok(client)
+        log_in(&config).await
     }
 }
 
@@ -164,19 +168,6 @@ impl Admin {
             denied,
         }
     }
-}
-
-/// Whether a failed login may succeed later without anyone doing anything.
-fn passes(error: &tokio_postgres::Error) -> bool {
-    error.code().is_none_or(|code| {
-        [
-            SqlState::CANNOT_CONNECT_NOW,
-            SqlState::TOO_MANY_CONNECTIONS,
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::CRASH_SHUTDOWN,
-        ]
-        .contains(code)
-    })
 }
 
 /// 42P04 and 42710: it exists. 23505: another session made it at the same instant.

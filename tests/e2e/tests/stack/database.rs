@@ -1,5 +1,7 @@
 //! db-init against real PostgreSQL servers.
 
+use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
 use harness::{Postgres, PostgresOptions, PostgresVersion, run};
@@ -10,15 +12,28 @@ fn db_init(crew: &Crew, postgres: &Postgres) -> Command {
     if !crew.path("superuser-password").exists() {
         crew.write("superuser-password", postgres.password());
     }
+    let mut command = db_init_at(crew, &postgres.address().ip().to_string(), postgres.address().port());
+    command.args(["--admin-password-file", "superuser-password"]);
+    command
+}
+
+/// Without a password of the administrator.
+fn db_init_at(crew: &Crew, host: &str, port: u16) -> Command {
     let mut command = crew.programs.db_init();
     command
         .current_dir(crew.path(""))
         .env("VAULT_ADDR", crew.vault.addr())
         .args(["--service", "user_db", "--credentials-dir", "approle/user_db", "--wait", "10s"])
-        .args(["--db-host", &postgres.address().ip().to_string()])
-        .args(["--db-port", &postgres.address().port().to_string()])
-        .args(["--admin-password-file", "superuser-password"]);
+        .args(["--db-host", host, "--db-port", &port.to_string()]);
     command
+}
+
+/// Over the socket, where the administrator needs no password, and the others are let in by this method.
+fn db_init_on_a_socket(crew: &Crew, postgres: &mut Postgres, method: &str) -> Command {
+    let rules = format!("local all postgres trust\nlocal all all {method}\nhost all all all scram-sha-256\n");
+    fs::write(postgres.dir().join("data/pg_hba.conf"), rules).unwrap();
+    postgres.restart();
+    db_init_at(crew, postgres.socket_dir().to_str().unwrap(), postgres.address().port())
 }
 
 fn makes_a_database_that_is_ready(version: PostgresVersion) {
@@ -87,6 +102,108 @@ fn a_server_that_is_away_is_waited_for_and_then_69() {
     assert!(waiting.is_running());
     postgres.restart();
     assert_eq!(waiting.wait(crate::crew::SOON).code(), 0);
+}
+
+#[test]
+fn a_server_that_takes_connections_and_stays_silent_is_69_after_the_wait() {
+    let crew = Crew::applied();
+    // Never accepted from: the kernel completes the handshakes.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let away = run(db_init_at(&crew, "127.0.0.1", port).args(["--wait", "1s"])).expect_code(69);
+    assert!(away.stderr.contains("does not answer within 5 s"), "{}", away.stderr);
+}
+
+#[test]
+fn a_password_of_the_administrator_that_is_not_given_is_77_at_once() {
+    let crew = Crew::applied();
+    let postgres = Postgres::start(PostgresVersion::V18);
+    let (host, port) = (postgres.address().ip().to_string(), postgres.address().port());
+    let refused = run(db_init_at(&crew, &host, port).args(["--wait", "1h"])).expect_code(77);
+    assert!(refused.stderr.contains("password missing"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--admin-password-file"), "{}", refused.stderr);
+}
+
+fn an_administrator_who_is_no_superuser_suffices(version: PostgresVersion) {
+    let crew = Crew::applied();
+    let postgres = Postgres::start(version);
+    postgres.sql("postgres", "CREATE ROLE maker LOGIN CREATEROLE CREATEDB PASSWORD 'maker'");
+    crew.write("superuser-password", "maker");
+    let as_maker = || {
+        let mut command = db_init(&crew, &postgres);
+        command.args(["--admin-user", "maker"]);
+        command
+    };
+    let first = run(&mut as_maker()).success();
+    assert!(
+        first.stderr.contains("made the administrator a member of the role user_svc"),
+        "{}",
+        first.stderr
+    );
+    assert!(first.stdout.contains("user_svc owns database users"), "{}", first.stdout);
+    let second = run(&mut as_maker()).success();
+    assert!(second.stdout.starts_with("nothing to change"), "{}", second.stdout);
+    // What another has opened is closed again, with the role's rights.
+    postgres.sql("postgres", "GRANT CONNECT ON DATABASE users TO PUBLIC");
+    run(&mut as_maker()).success();
+    let third = run(&mut as_maker()).success();
+    assert!(third.stdout.starts_with("nothing to change"), "{}", third.stdout);
+}
+
+#[test]
+fn an_administrator_who_is_no_superuser_suffices_on_postgresql_18() {
+    an_administrator_who_is_no_superuser_suffices(PostgresVersion::V18);
+}
+
+#[test]
+fn an_administrator_who_is_no_superuser_suffices_on_postgresql_16() {
+    an_administrator_who_is_no_superuser_suffices(PostgresVersion::V16);
+}
+
+#[test]
+fn a_server_that_asks_for_no_password_keeps_the_one_it_has() {
+    let crew = Crew::applied();
+    let mut postgres = Postgres::start(PostgresVersion::V18);
+    let verifier = "SELECT rolpassword FROM pg_authid WHERE rolname = 'user_svc'";
+    run(&mut db_init_on_a_socket(&crew, &mut postgres, "trust")).success();
+    let kept = postgres.sql("postgres", verifier);
+    let second = run(&mut db_init_on_a_socket(&crew, &mut postgres, "trust")).success();
+    assert!(second.stdout.starts_with("nothing to change"), "{}", second.stdout);
+    assert_eq!(postgres.sql("postgres", verifier), kept);
+
+    postgres.sql("postgres", "ALTER ROLE user_svc PASSWORD 'changed'");
+    run(&mut db_init_on_a_socket(&crew, &mut postgres, "trust")).success();
+    postgres.psql("user_svc", PASSWORD, "users", "SELECT 1").unwrap();
+}
+
+#[test]
+fn where_the_socket_goes_by_the_peer_the_administrator_proves_the_database() {
+    let crew = Crew::applied();
+    let mut postgres = Postgres::start(PostgresVersion::V18);
+    let first = run(&mut db_init_on_a_socket(&crew, &mut postgres, "peer")).success();
+    assert!(first.stdout.contains("the password itself was not exercised"), "{}", first.stdout);
+    postgres.psql("user_svc", PASSWORD, "users", "SELECT 1").unwrap();
+    let second = run(&mut db_init_on_a_socket(&crew, &mut postgres, "peer")).success();
+    assert!(second.stdout.starts_with("nothing to change"), "{}", second.stdout);
+
+    // With the user's rights, not with the administrator's.
+    postgres.sql("users", "ALTER SCHEMA public OWNER TO postgres; REVOKE ALL ON SCHEMA public FROM PUBLIC");
+    let unusable = run(&mut db_init_on_a_socket(&crew, &mut postgres, "peer")).expect_code(1);
+    assert!(unusable.stderr.contains("the role user_svc cannot create a table"), "{}", unusable.stderr);
+}
+
+#[test]
+fn a_role_that_has_more_rights_by_a_membership_is_refused() {
+    let crew = Crew::applied();
+    let postgres = Postgres::start(PostgresVersion::V18);
+    postgres.sql("postgres", "CREATE ROLE user_svc LOGIN; CREATE ROLE middle IN ROLE pg_read_all_data");
+    postgres.sql("postgres", "CREATE ROLE maker CREATEDB; CREATE ROLE harmless ROLE user_svc");
+    for (group, code) in [("middle", 78), ("maker", 78), ("harmless", 0)] {
+        postgres.sql("postgres", &format!("GRANT {group} TO user_svc"));
+        let outcome = run(db_init(&crew, &postgres).arg("plan")).expect_code(code);
+        assert_eq!(outcome.stderr.contains("or by a membership"), code == 78, "{}", outcome.stderr);
+        postgres.sql("postgres", &format!("REVOKE {group} FROM user_svc"));
+    }
 }
 
 #[test]

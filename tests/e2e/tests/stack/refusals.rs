@@ -160,3 +160,26 @@ fn a_stop_ends_a_wait_at_once() {
     waiting.wait_for_log("waiting for AppRole credentials", SOON);
     assert_eq!(waiting.terminate().code(), 0);
 }
+
+#[test]
+fn a_command_that_was_stopped_has_not_succeeded() {
+    let crew = Crew::new();
+    let mut command = crew.agent("exec", "chat");
+    command.args(["--wait", "1h", "--secret", "chat", "--", "true"]);
+    let mut waiting = spawn(command);
+    waiting.wait_for_log("waiting for AppRole credentials", SOON);
+    assert_eq!(waiting.terminate().code(), 143);
+}
+
+#[test]
+fn a_service_whose_directory_cannot_be_written_does_not_hold_up_the_others() {
+    let crew = Crew::new();
+    crew.initialise();
+    crew.write("approle/chat", "a file where a directory belongs");
+    let applied = crew.apply().expect_code(78);
+    assert!(applied.stderr.contains("the credentials of chat cannot be delivered"), "{}", applied.stderr);
+    assert!(crew.path("approle/user/secret_id").exists() && crew.path("approle/user_db/secret_id").exists());
+    // No secret ID was issued that nobody gets.
+    let list = "/v1/auth/approle/role/chat/secret-id";
+    assert_eq!(crew.vault.api("LIST", list, &crew.root_token(), &serde_json::Value::Null).0, 404);
+}

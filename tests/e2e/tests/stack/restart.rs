@@ -97,10 +97,34 @@ fn an_init_whose_answer_never_came_is_recognised() {
     set_mode(&crew, "keys", 0o700);
     let lost = run(&mut crew.unsealer("init")).expect_code(78);
     assert!(lost.stderr.contains("its keys were never received"), "{}", lost.stderr);
-    assert!(lost.stderr.contains("To begin anew"), "{}", lost.stderr);
+    assert!(lost.stderr.contains("to begin anew"), "{}", lost.stderr);
 }
 
 fn set_mode(crew: &Crew, name: &str, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(crew.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn an_unsealed_vault_whose_keys_are_elsewhere_leaves_nothing_to_do() {
+    let crew = Crew::applied();
+    let other = Crew::new();
+    let mut command = other.unsealer("run");
+    command.env("VAULT_ADDR", crew.vault.addr());
+    let mut unsealer = spawn(command);
+    unsealer.wait_for_log("its keys are not in", SOON);
+    assert!(!wait_until(Duration::from_secs(2), || !unsealer.is_running()));
+    assert_eq!(unsealer.terminate().code(), 0);
+}
+
+#[test]
+fn a_stale_root_token_does_not_end_the_unsealer() {
+    let mut crew = Crew::applied();
+    let root = crew.root_token();
+    assert_eq!(crew.vault.api("POST", "/v1/auth/token/revoke-self", &root, &serde_json::Value::Null).0, 204);
+    let mut unsealer = spawn(crew.unsealer("run"));
+    unsealer.wait_for_log("there is no break-glass credential", SOON);
+    crew.vault.restart();
+    assert!(wait_until(Duration::from_secs(5), || crew.vault.health() == Some(200)), "{}", unsealer.log());
+    assert_eq!(unsealer.terminate().code(), 0);
 }

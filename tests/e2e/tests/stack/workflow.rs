@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use harness::run;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::crew::{CHAT_KEY, Crew, PASSWORD};
 
@@ -27,7 +27,7 @@ fn a_fresh_vault_becomes_a_stack() {
     assert_eq!(mode("root/root-token"), 0o440);
 
     let apply = crew.apply().success();
-    assert!(apply.stdout.contains("applied: 3 services, credentials delivered to 3"), "{}", apply.stdout);
+    assert!(apply.stdout.contains("applied: 3 services, 4 new credentials"), "{}", apply.stdout);
     for service in ["user", "user_db", "chat"] {
         for file in ["role_id", "secret_id"] {
             let name = format!("approle/{service}/{file}");
@@ -191,4 +191,60 @@ fn the_command_keeps_its_exit_code_and_its_environment() {
         exec(&[], "ulimit -Sc; ulimit -Hc").stdout.lines().collect::<std::collections::BTreeSet<_>>().len(),
         1
     );
+}
+
+#[test]
+fn what_bootstrap_did_not_make_stays_as_it_is() {
+    let crew = Crew::new();
+    crew.initialise();
+    let root = crew.root_token();
+    let ask = |method: &str, path: &str, body: Value| crew.vault.api(method, path, &root, &body);
+    assert_eq!(ask("POST", "/v1/sys/auth/approle", json!({ "type": "approle" })).0, 204);
+    let theirs = json!({ "policy": "path \"secret/data/theirs\" { capabilities = [\"read\"] }" });
+    assert_eq!(ask("POST", "/v1/sys/policies/acl/chat-policy", theirs.clone()).0, 204);
+    assert_eq!(
+        ask(
+            "POST",
+            "/v1/auth/approle/role/chat",
+            json!({ "token_policies": "chat-policy", "token_period": "24h" })
+        )
+        .0,
+        204
+    );
+    let (_, secret_id) = ask("POST", "/v1/auth/approle/role/chat/secret-id", json!({}));
+
+    let applied = crew.apply().success();
+    for kept in ["policy chat-policy: exists", "role chat: exists", "user lockout is on"] {
+        assert!(applied.stderr.contains(kept), "{kept} in {}", applied.stderr);
+    }
+    assert_eq!(
+        ask("GET", "/v1/sys/policies/acl/chat-policy", Value::Null).1["data"]["policy"],
+        theirs["policy"]
+    );
+    assert_eq!(ask("GET", "/v1/auth/approle/role/chat", Value::Null).1["data"]["token_period"], 24 * 3600);
+    let accessor = json!({ "secret_id_accessor": secret_id["data"]["secret_id_accessor"] });
+    assert_eq!(ask("POST", "/v1/auth/approle/role/chat/secret-id-accessor/lookup", accessor).0, 200);
+
+    run(crew.bootstrap("apply").arg("--overwrite")).success();
+    assert_eq!(ask("GET", "/v1/auth/approle/role/chat", Value::Null).1["data"]["token_period"], 0);
+}
+
+#[test]
+fn the_plan_shows_all_that_apply_does() {
+    let crew = Crew::applied();
+    let root = crew.root_token();
+    let gone = |path: &str| assert_eq!(crew.vault.api("DELETE", path, &root, &Value::Null).0, 204);
+    gone("/v1/sys/policies/acl/vaultcrew-bootstrap");
+    gone("/v1/auth/approle/role/chat");
+    fs::remove_dir_all(crew.path("approle/user")).unwrap();
+    let plan = run(&mut crew.bootstrap("plan")).success();
+    assert_eq!(
+        plan.stdout,
+        "+ role auth/approle/role/chat\n\
+         ~ auth/vaultcrew/, the AppRole of bootstrap itself: policy\n\
+         + credentials of chat\n\
+         ~ credentials of user: there were none\n"
+    );
+    crew.apply().success();
+    assert_eq!(run(&mut crew.bootstrap("plan")).success().stdout, "nothing to change\n");
 }

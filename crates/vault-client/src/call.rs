@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::reply::Failure;
-use crate::transport::Transport;
+use crate::transport::{TooLarge, Transport};
 use crate::{Address, Reply, RequestLine, Settings, SettingsError, VaultError, sys, tls};
 
 /// Between two attempts of one call: 50 ms, doubling to 5 s.
@@ -297,6 +297,9 @@ fn unreachable(request: Box<RequestLine>, error: &ClientError) -> VaultError {
     loop {
         if let Some(http) = cause.downcast_ref::<reqwest::Error>() {
             sent = !http.is_connect();
+        }
+        if cause.is::<TooLarge>() {
+            transient = false;
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             transient = !matches!(tls, rustls::Error::InvalidCertificate(_));

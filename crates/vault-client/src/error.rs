@@ -16,7 +16,8 @@ pub enum VaultError {
         request: Box<RequestLine>,
         /// The innermost cause.
         reason: String,
-        /// Whether trying again can help; it does not where the server's certificate is refused.
+        /// Whether trying again can help; it does not where the server's certificate is refused, or an
+        /// answer is beyond all bounds.
         transient: bool,
         /// Whether the server may have got the request: not where no connection came about.
         sent: bool,

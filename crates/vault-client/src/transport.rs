@@ -65,6 +65,9 @@ impl Client for Transport {
             Ok(answer) => answer,
             Err(error) => return Err(failed(error)),
         };
+        if answer.content_length().is_some_and(|length| length > MAX_BODY as u64) {
+            return Err(ClientError::ResponseError { source: TooLarge.into() });
+        }
         let mut body = Vec::new();
         loop {
             match answer.chunk().await {
@@ -94,7 +97,7 @@ impl Client for Transport {
 /// An answer beyond [`MAX_BODY`].
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is longer than {} MiB, which no Vault sends", MAX_BODY / 1024 / 1024)]
-struct TooLarge;
+pub(crate) struct TooLarge;
 
 fn standing_headers(settings: &Settings) -> Result<http::HeaderMap, SettingsError> {
     let mut headers = http::HeaderMap::new();

@@ -116,6 +116,23 @@ async fn garbage_is_an_error_that_does_not_quote_it() {
 async fn a_body_without_end_is_cut_off() {
     let huge = ResponseTemplate::new(200).set_body_bytes(vec![b' '; 17 * 1024 * 1024]);
     let error = error_for(huge).await;
+    assert!(error.to_string().contains("longer than 16 MiB") && !error.is_transient(), "{error}");
+}
+
+#[tokio::test]
+async fn a_body_of_untold_length_is_cut_off_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
+        let spaces = vec![b' '; 1024 * 1024];
+        while stream.write_all(&spaces).await.is_ok() {}
+    });
+    let settings = Settings { timeout: Duration::from_secs(60), ..settings(&[address]) };
+    let client = VaultClient::new(&settings).unwrap();
+    let error = kv2::read(&client, "secret", "user", None, in_ms(60_000)).await.unwrap_err();
     assert!(error.to_string().contains("longer than 16 MiB"), "{error}");
 }
 

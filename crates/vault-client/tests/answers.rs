@@ -130,7 +130,7 @@ async fn a_body_of_untold_length_is_cut_off_too() {
         let spaces = vec![b' '; 1024 * 1024];
         while stream.write_all(&spaces).await.is_ok() {}
     });
-    let settings = Settings { timeout: Duration::from_secs(60), ..settings(&[address]) };
+    let settings = Settings { timeout: Duration::from_mins(1), ..settings(&[address]) };
     let client = VaultClient::new(&settings).unwrap();
     let error = kv2::read(&client, "secret", "user", None, in_ms(60_000)).await.unwrap_err();
     assert!(error.to_string().contains("longer than 16 MiB"), "{error}");

@@ -99,7 +99,7 @@ impl Canary {
         })
     }
 
-    /// Looks into the arguments and outputs of all programs that [`run`](crate::run) and its like started.
+    /// Looks into the arguments and outputs of all programs that [`run`](fn@crate::run) and its like started.
     #[must_use]
     pub fn scan_runs(&self) -> Option<Finding> {
         let parts = records().into_iter().flat_map(|record| record.parts());

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::wait::{wait_patiently, wait_until};
 
 /// How long a process may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(15);
+pub(crate) const GRACE: Duration = Duration::from_secs(15);
 
 /// A running child; killed when dropped.
 #[derive(Debug)]

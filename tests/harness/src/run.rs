@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::error::{Error, Result, or_panic};
-use crate::process::{Process, tail};
+use crate::process::{GRACE, Process, tail};
 use crate::wait::wait_until;
 
 /// How long a program that should end may take.
@@ -143,10 +143,15 @@ impl Daemon {
 
     /// Asks it to end with SIGTERM; panics where it does not within fifteen seconds.
     #[track_caller]
-    pub fn terminate(mut self) -> Outcome {
+    pub fn terminate(self) -> Outcome {
+        or_panic(self.end())
+    }
+
+    /// The same, as a result.
+    pub fn end(mut self) -> Result<Outcome> {
         match self.process.stop(Signal::SIGTERM) {
-            Some(status) => self.record.outcome(status),
-            None => panic!("{} ignores SIGTERM; its log:\n{}", self.record.name, self.log()),
+            Some(status) => Ok(self.record.outcome(status)),
+            None => Err(self.late("end by SIGTERM", GRACE)),
         }
     }
 

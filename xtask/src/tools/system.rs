@@ -1,0 +1,35 @@
+//! The programs that a distribution brings: looked for, and installed where that is ours to do.
+
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::shell;
+
+/// Programs that tests and tasks run, each in a Debian package of its own name.
+const NEEDED: &[&str] = &["curl", "jq", "strace"];
+
+/// Makes sure that they are there: root installs what is missing with `apt-get`, others are told.
+pub(super) fn check() -> Result<()> {
+    let missing = || NEEDED.iter().copied().filter(|name| !shell::is_on_path(name)).collect::<Vec<_>>();
+    if !missing().is_empty() && shell::is_root() && shell::is_on_path("apt-get") {
+        install(&missing())?;
+    }
+    let missing = missing();
+    if missing.is_empty() { Ok(()) } else { Err(Error::NotInstalled { names: missing.join(" ") }) }
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    println!("installing {}", packages.join(", "));
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet=2");
+        command
+    };
+    // Lists may be missing or stale; where they cannot be renewed, the old ones may still do.
+    let _ = shell::output("renew the package lists", apt().arg("update"));
+    shell::output(
+        "install packages",
+        apt().args(["install", "--yes", "--no-install-recommends"]).args(packages),
+    )
+    .map(drop)
+}

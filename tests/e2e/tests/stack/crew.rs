@@ -1,5 +1,6 @@
 //! A Vault, the four programs, and the directories that they meet in.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub(crate) struct Crew {
     pub(crate) vault: Vault,
     pub(crate) programs: Programs,
     dir: tempfile::TempDir,
+    /// A command of the test's own prints what it was given.
+    prints_secrets: Cell<bool>,
 }
 
 impl Crew {
@@ -29,6 +32,7 @@ impl Crew {
             vault: Vault::start(),
             programs: Programs::locate(),
             dir: tempfile::Builder::new().prefix("vaultcrew-e2e-").tempdir().expect("a directory"),
+            prints_secrets: Cell::new(false),
         };
         for service in ["user", "user_db", "chat"] {
             crew.write_policy(service, &own_secret_policy(service));
@@ -135,17 +139,36 @@ impl Crew {
         command
     }
 
+    /// For a test whose command shows the secrets that reached it: its outputs are not searched at the end.
+    pub(crate) fn prints_secrets(&self) {
+        self.prints_secrets.set(true);
+    }
+
     /// Everything that is secret in this stack, as far as it has been made.
     pub(crate) fn canary(&self) -> Canary {
         let mut canary = Canary::new([("USER_DB_PASSWORD", PASSWORD), ("CHAT_KEY", CHAT_KEY)]);
         let files = ["keys", "root", "approle", "state"].map(|name| self.path(name));
         for path in files.iter().flat_map(|path| files_below(path)) {
-            // Role IDs and accessors are names, not secrets.
-            if !path.ends_with("role_id") && !path.ends_with("accessor") {
+            // Role IDs and accessors are names, and the note of an init says nothing: no secrets.
+            if !["role_id", "accessor", "init-requested"].iter().any(|name| path.ends_with(name)) {
                 canary.add(path.display().to_string(), fs::read(&path).expect("a file"));
             }
         }
         canary
+    }
+}
+
+/// Whatever a test is about: no secret was in an output, an argument or Vault's log.
+impl Drop for Crew {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let canary = self.canary();
+        assert_eq!(canary.scan("Vault's log", self.vault.log().as_bytes()), None);
+        if !self.prints_secrets.get() {
+            assert_eq!(canary.scan_runs(), None);
+        }
     }
 }
 

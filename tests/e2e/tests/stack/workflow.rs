@@ -36,6 +36,7 @@ fn a_fresh_vault_becomes_a_stack() {
         }
     }
 
+    crew.prints_secrets();
     let mut exec = crew.agent("exec", "user_db");
     exec.args([
         "--secret",
@@ -147,6 +148,7 @@ fn the_curl_and_jq_entrypoint_works_on_the_result() {
 #[test]
 fn secrets_are_rendered_as_files_and_env_files() {
     let crew = Crew::applied();
+    crew.prints_secrets();
     let mut render = crew.agent("render", "user_db");
     render.args([
         "--secret",
@@ -173,6 +175,7 @@ fn secrets_are_rendered_as_files_and_env_files() {
 #[test]
 fn the_command_keeps_its_exit_code_and_its_environment() {
     let crew = Crew::applied();
+    crew.prints_secrets();
     let exec = |more: &[&str], script: &str| {
         let mut command = crew.agent("exec", "chat");
         command

@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 
 use agent_runtime::{ConnectionArgs, HealthArgs, LogArgs, StatusArgs};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Initialises Vault once, keeps its key shares safe, and keeps every node unsealed
 ///
 /// On a Vault that was never initialised, unsealer makes 5 key shares of which any 3 unseal it, and stores
-/// them and the root token before it goes on. On every later start it unseals with the stored shares. Nothing
-/// is ever overwritten: where the keys directory and the server do not fit together, it says so and stops.
+/// them and the root token before it goes on. On every later start it unseals with the stored shares. A Vault
+/// that was sealed while it ran stays sealed: that is how operators stop everything. Nothing is ever overwritten: where the keys directory and the server do not fit together, it says so and stops.
 #[derive(Debug, Parser)]
 #[command(name = "unsealer", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -43,14 +43,28 @@ pub(crate) enum Command {
         store: Store,
         #[command(flatten)]
         status: StatusArgs,
+
+        /// What to do with a node that was sealed while it ran, which is how operators stop everything
+        #[arg(long, env = "VAULTCREW_RESEAL_POLICY", value_name = "POLICY", hide_env_values = true)]
+        #[arg(value_enum, default_value_t = ResealPolicy::Hold)]
+        reseal_policy: ResealPolicy,
     },
     /// Initialise if needed, store the keys, and end
     Init {
         #[command(flatten)]
         store: Store,
     },
-    /// Unseal every node with the stored keys, and end
+    /// Unseal every node with the stored keys, end a hold, and end
     Unseal {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Order that Vault stays sealed across restarts, or take that back
+    Hold {
+        /// on: a running unsealer unseals nothing; off: it does again
+        #[arg(value_enum)]
+        state: HoldState,
+
         #[command(flatten)]
         store: Store,
     },
@@ -65,6 +79,25 @@ pub(crate) enum Command {
         #[command(flatten)]
         health: HealthArgs,
     },
+}
+
+/// What to do with a node that was sealed while it ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResealPolicy {
+    #[default]
+    /// Keep it sealed, and everything else that is sealed later, until `unsealer hold off`
+    Hold,
+    /// Unseal it like any other
+    Always,
+}
+
+/// Whether Vault is to stay sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HoldState {
+    /// Nothing is unsealed
+    On,
+    /// Everything is
+    Off,
 }
 
 /// Where keys and root token are kept.

@@ -9,17 +9,19 @@
 //! | `init-response.json` | the server's answer as it came, to be split into the files below |
 //! | `unseal-key-1` … `-5` | the key shares, one a file, as Vault's base64 |
 //! | `recovery-key-1` … | the same for a server that unseals itself |
+//! | `hold` | an operator sealed Vault, or ordered so: nothing is unsealed until that is taken back |
 //! | `break-glass/` | `role_id` and `secret_id` of the break-glass role |
 
 use std::path::{Path, PathBuf};
 
 use agent_runtime::{Exit, Failure};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
-use secret_file::{Attrs, FileError, SecretDir};
+use secret_file::{Attrs, Changed, FileError, SecretDir};
 use serde::Deserialize;
 
 const JOURNAL: &str = "init-requested";
 const RESPONSE: &str = "init-response.json";
+const HOLD: &str = "hold";
 const BREAK_GLASS: &str = "break-glass";
 const KEY_SHARE: &str = "unseal-key-";
 const RECOVERY_SHARE: &str = "recovery-key-";
@@ -223,6 +225,20 @@ impl KeyStore {
         }
     }
 
+    /// Whether nothing is to be unsealed.
+    pub(crate) fn is_held(&self) -> Result<bool, KeyStoreError> {
+        Ok(self.keys.names()?.iter().any(|name| name == HOLD))
+    }
+
+    /// Orders that nothing is unsealed, or takes that back; gives whether that changed anything.
+    pub(crate) fn hold(&self, on: bool) -> Result<bool, KeyStoreError> {
+        if !on {
+            return Ok(self.keys.remove(HOLD)?);
+        }
+        let note = b"Vault stays sealed until: unsealer hold off\n".to_vec();
+        Ok(self.keys.replace(HOLD, &SecretSlice::from(note), KEY_MODE)? == Changed::Yes)
+    }
+
     /// The directory of the break-glass credential, made where it is missing.
     pub(crate) fn break_glass(&self) -> Result<SecretDir, KeyStoreError> {
         Ok(SecretDir::create(&self.keys.path().join(BREAK_GLASS), 0o700)?)
@@ -370,6 +386,18 @@ mod tests {
         store.keep_response(ANSWER).unwrap();
         assert!(store.keep_response(b"{}").is_err());
         assert_eq!(fs::read(dir.path().join("keys/init-response.json")).unwrap(), ANSWER);
+    }
+
+    #[test]
+    fn a_hold_outlives_the_process_and_ends_by_order() {
+        let (dir, store) = store();
+        assert!(!store.is_held().unwrap() && !store.hold(false).unwrap());
+        assert!(store.hold(true).unwrap() && !store.hold(true).unwrap());
+        let next_start =
+            KeyStore::open(&dir.path().join("keys"), &dir.path().join("root/root-token")).unwrap();
+        assert!(next_start.is_held().unwrap());
+        assert!(matches!(next_start.stored().unwrap(), Stored::Nothing));
+        assert!(store.hold(false).unwrap() && !store.is_held().unwrap());
     }
 
     #[test]

@@ -18,25 +18,39 @@ pub use error::UnsealerError;
 
 use agent_runtime::{Exit, Shutdown, StatusFile};
 
-use crate::args::{Command, Store};
+use crate::args::{Command, HoldState, Store};
 use crate::key_store::KeyStore;
 
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, UnsealerError> {
     let client = args.vault.client()?;
     match &args.command {
-        Command::Run { store, status } => {
-            watch::watch(&client, &open(store)?, StatusFile::new(status, "unsealer"), &shutdown).await
+        Command::Run { store, status, reseal_policy } => {
+            let status = StatusFile::new(status, "unsealer");
+            watch::watch(&client, &open(store)?, *reseal_policy, status, &shutdown).await
         }
         // Not to be stopped between the request and the stored answer, which nobody can ask for again.
         Command::Init { store } => init::command(&client, &open(store)?).await,
         Command::Unseal { store } => shutdown.or_stop(unseal::command(&client, &open(store)?)).await?,
+        Command::Hold { state, store } => hold(&open(store)?, *state),
         Command::Status { json } => shutdown.or_stop(nodes::command(&client, *json)).await?,
         Command::Healthcheck { health } => {
             agent_runtime::print(&format!("{}\n", health.check("unsealer")?))?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// `unsealer hold`: a running unsealer finds it at its next look.
+fn hold(store: &KeyStore, state: HoldState) -> Result<Exit, UnsealerError> {
+    let changed = store.hold(state == HoldState::On)?;
+    agent_runtime::print(match (state, changed) {
+        (HoldState::On, true) => "held: what is sealed stays sealed until unsealer hold off\n",
+        (HoldState::On, false) => "held already\n",
+        (HoldState::Off, true) => "the hold is over: what is sealed is unsealed\n",
+        (HoldState::Off, false) => "there was no hold\n",
+    })?;
+    Ok(Exit::Done)
 }
 
 fn open(store: &Store) -> Result<KeyStore, UnsealerError> {

@@ -3,7 +3,7 @@
 use agent_runtime::{Exit, Failure as _};
 use serde::Serialize;
 use vault_client::sys::SealStatus;
-use vault_client::{VaultClient, sys};
+use vault_client::{Connection, VaultClient, sys};
 
 use crate::UnsealerError;
 
@@ -20,6 +20,8 @@ pub(crate) struct NodeStatus {
     pub(crate) version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+    #[serde(skip)]
+    pub(crate) connection: Option<Connection>,
 }
 
 impl NodeStatus {
@@ -30,11 +32,34 @@ impl NodeStatus {
             (true, false) => "unsealed",
         };
         let progress = (status.initialized && status.sealed).then_some([status.progress, status.threshold]);
-        Self { address, state, progress, version: Some(status.version.clone()), error: None }
+        Self {
+            address,
+            state,
+            progress,
+            version: Some(status.version.clone()),
+            error: None,
+            connection: status.connection,
+        }
     }
 
     pub(crate) fn unreachable(address: String, error: String) -> Self {
-        Self { address, state: "unreachable", progress: None, version: None, error: Some(error) }
+        Self {
+            address,
+            state: "unreachable",
+            progress: None,
+            version: None,
+            error: Some(error),
+            connection: None,
+        }
+    }
+
+    /// Whether this node, unsealed `before`, was sealed while it ran: by the same connection, so that its
+    /// server did not restart in between. Servers do not do that by themselves.
+    pub(crate) fn was_sealed_by_hand(&self, before: &Self) -> bool {
+        before.is_unsealed()
+            && self.state == "sealed"
+            && self.connection.is_some()
+            && self.connection == before.connection
     }
 
     pub(crate) fn is_unsealed(&self) -> bool {

@@ -57,12 +57,16 @@ impl Failure for UnsealError {
     }
 }
 
-/// `unsealer unseal`: every node is tried, and the first failure told at the end.
+/// `unsealer unseal`: every node is tried, and the first failure told at the end. Who orders that means it: a
+/// hold is over.
 pub(crate) async fn command(client: &VaultClient, store: &KeyStore) -> Result<Exit, UnsealerError> {
     let shares = match store.stored()? {
         Stored::Keys(shares) => shares,
         Stored::Nothing | Stored::Requested | Stored::Received => Vec::new(),
     };
+    if store.hold(false)? {
+        tracing::info!("the hold is over");
+    }
     let mut failure = None;
     for node in 0..client.nodes().len() {
         if let Err(error) = ensure(client, node, &shares).await {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use vault_client::{VaultClient, VaultError, sys};
 
+use crate::args::ResealPolicy;
 use crate::init::{self, INIT_NODE, InitError, Initialised};
 use crate::key_store::{KeyShare, KeyStore, KeyStoreError, Stored};
 use crate::nodes::NodeStatus;
@@ -36,6 +37,9 @@ const FRESH_FOR: Duration = Duration::from_mins(1);
 /// What is known from one look to the next.
 #[derive(Default)]
 struct Watch {
+    reseal_policy: ResealPolicy,
+    /// Nothing is to be unsealed.
+    held: bool,
     /// Looks in a row at which something was amiss that may pass.
     failures: u32,
     /// One look went well: what fails later may pass.
@@ -51,6 +55,7 @@ struct Watch {
 #[derive(Serialize)]
 struct Details<'a> {
     nodes: &'a [NodeStatus],
+    held: bool,
     break_glass: bool,
 }
 
@@ -59,10 +64,11 @@ struct Details<'a> {
 pub(crate) async fn watch(
     client: &VaultClient,
     store: &KeyStore,
+    reseal_policy: ResealPolicy,
     mut status: StatusFile,
     shutdown: &Shutdown,
 ) -> Result<Exit, UnsealerError> {
-    let mut watch = Watch::default();
+    let mut watch = Watch { reseal_policy, ..Watch::default() };
     watch.report(&mut status);
     loop {
         let pause = match look(client, store, &mut watch, shutdown).await {
@@ -89,7 +95,10 @@ async fn look(
     watch: &mut Watch,
     shutdown: &Shutdown,
 ) -> Result<(), UnsealerError> {
-    watch.note(shutdown.or_stop(statuses(client)).await?);
+    let found = shutdown.or_stop(statuses(client)).await?;
+    watch.hold_what_was_sealed_by_hand(store, &found)?;
+    watch.note(found);
+    watch.note_hold(store.is_held()?);
     let init_node = &watch.last[INIT_NODE];
     let shares = match store.stored()? {
         Stored::Keys(shares) if init_node.state != "not initialised" => shares,
@@ -106,6 +115,9 @@ async fn look(
             },
         },
     };
+    if watch.held {
+        return Ok(());
+    }
     unseal_all(client, &shares, watch, shutdown).await?;
     if !watch.has_break_glass
         && watch.last[INIT_NODE].is_unsealed()
@@ -191,6 +203,33 @@ impl Watch {
         self.last = found;
     }
 
+    /// A seal that came without a restart is an operator's order to everything: it is kept, across restarts too.
+    fn hold_what_was_sealed_by_hand(
+        &self,
+        store: &KeyStore,
+        found: &[NodeStatus],
+    ) -> Result<(), KeyStoreError> {
+        let mut pairs = self.last.iter().zip(found);
+        let by_hand = pairs.find(|(before, now)| now.was_sealed_by_hand(before));
+        if let Some((_, node)) = by_hand.filter(|_| self.reseal_policy == ResealPolicy::Hold) {
+            tracing::warn!(
+                "{} was sealed while it ran, which only an operator does: it stays sealed, until unsealer hold off",
+                node.address
+            );
+            store.hold(true)?;
+        }
+        Ok(())
+    }
+
+    fn note_hold(&mut self, held: bool) {
+        match (self.held, held) {
+            (false, true) => tracing::warn!("held: nothing is unsealed until unsealer hold off"),
+            (true, false) => tracing::info!("the hold is over"),
+            _ => {}
+        }
+        self.held = held;
+    }
+
     /// A server that is unsealed leaves nothing to do, with or without keys; one that unseals itself is left to.
     fn without_keys(&mut self, store: &KeyStore, needs_keys: bool) -> Result<(), UnsealerError> {
         if needs_keys && !self.last[INIT_NODE].is_unsealed() {
@@ -248,13 +287,18 @@ impl Watch {
 
     fn report(&self, status: &mut StatusFile) {
         let unsealed = !self.last.is_empty() && self.last.iter().all(NodeStatus::is_unsealed);
-        let state = match (self.last.is_empty(), unsealed, self.refused.is_empty()) {
-            (true, ..) => "starting",
-            (_, true, _) => "every node is unsealed",
-            (_, false, true) => "not every node is unsealed",
-            (_, false, false) => "a node refuses the key shares that are here",
+        let state = if self.last.is_empty() {
+            "starting"
+        } else if unsealed {
+            "every node is unsealed"
+        } else if self.held {
+            "held: nothing is unsealed until unsealer hold off"
+        } else if self.refused.is_empty() {
+            "not every node is unsealed"
+        } else {
+            "a node refuses the key shares that are here"
         };
-        let details = Details { nodes: &self.last, break_glass: self.has_break_glass };
+        let details = Details { nodes: &self.last, held: self.held, break_glass: self.has_break_glass };
         status.report(unsealed, state, FRESH_FOR, details);
     }
 
@@ -270,7 +314,14 @@ mod tests {
 
     fn node(state: &'static str) -> NodeStatus {
         let error = (state == "unreachable").then(|| "gone".to_owned());
-        NodeStatus { address: "http://vault".to_owned(), state, progress: None, version: None, error }
+        NodeStatus {
+            address: "http://vault".to_owned(),
+            state,
+            progress: None,
+            version: None,
+            error,
+            connection: None,
+        }
     }
 
     #[test]
@@ -283,6 +334,20 @@ mod tests {
             watch.note(vec![node(between)]);
             assert!(watch.refused.is_empty());
         }
+    }
+
+    #[test]
+    fn only_a_seal_without_a_restart_is_an_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(&dir.path().join("keys"), &dir.path().join("root/root-token")).unwrap();
+        let by = |connection| NodeStatus { connection, ..node("unsealed") };
+        let watch = |before, reseal_policy| Watch { last: vec![before], reseal_policy, ..Watch::default() };
+        // Another connection, or none that is known: the server may have restarted.
+        watch(by(None), ResealPolicy::Hold).hold_what_was_sealed_by_hand(&store, &[node("sealed")]).unwrap();
+        watch(node("sealed"), ResealPolicy::Hold)
+            .hold_what_was_sealed_by_hand(&store, &[node("sealed")])
+            .unwrap();
+        assert!(!store.is_held().unwrap());
     }
 
     #[test]

@@ -250,8 +250,14 @@ impl VaultClient {
         };
         let (parts, mut body) = answer.into_parts();
         if parts.status.is_success() {
-            let body = Zeroizing::new(body);
-            return Ok(Reply { status: parts.status, headers: parts.headers, body, request: line });
+            let (body, connection) = (Zeroizing::new(body), parts.extensions.get().copied());
+            return Ok(Reply {
+                status: parts.status,
+                headers: parts.headers,
+                body,
+                connection,
+                request: line,
+            });
         }
         let failure = Failure {
             request: line,

@@ -29,6 +29,7 @@ pub use call::{Retry, Target, VaultClient};
 pub use error::{RequestLine, VaultError};
 pub use reply::Reply;
 pub use settings::{Settings, SettingsError};
+pub use transport::Connection;
 
 /// Tells "nothing there" apart from failure.
 fn found(result: Result<Reply, VaultError>) -> Result<Option<Reply>, VaultError> {

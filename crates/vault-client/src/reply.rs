@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::{RequestLine, VaultError};
+use crate::{Connection, RequestLine, VaultError};
 
 /// A successful answer. The body may hold secrets: it is wiped when dropped, and never shown.
 pub struct Reply {
@@ -20,6 +20,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The body as it came, empty for 204.
     pub body: Zeroizing<Vec<u8>>,
+    /// The connection that it came by, where that is known.
+    pub connection: Option<Connection>,
     pub(crate) request: Box<RequestLine>,
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use vaultrs::api::sys::requests::{StartInitializationRequest, UnsealRequest};
 
 use crate::endpoint::Plain;
-use crate::{Reply, Retry, Target, VaultClient, VaultError};
+use crate::{Connection, Reply, Retry, Target, VaultClient, VaultError};
 
 /// `GET sys/seal-status`, which answers before and after unsealing, with or without a token.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub struct SealStatus {
     /// The server's version.
     #[serde(default)]
     pub version: String,
+    /// The connection that the answer came by.
+    #[serde(skip)]
+    pub connection: Option<Connection>,
 }
 
 impl SealStatus {
@@ -44,7 +47,8 @@ impl SealStatus {
 
 /// Reads the seal status of the node with this index.
 pub async fn seal_status(client: &VaultClient, node: usize, by: Instant) -> Result<SealStatus, VaultError> {
-    client.call(Target::Node(node), Plain::get("sys/seal-status"), Retry::Never, by).await?.json()
+    let reply = client.call(Target::Node(node), Plain::get("sys/seal-status"), Retry::Never, by).await?;
+    Ok(SealStatus { connection: reply.connection, ..reply.json()? })
 }
 
 /// `POST sys/init`, sent once and never again by itself.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Request, Response};
+use hyper_util::client::legacy::connect::HttpInfo;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustify::client::Client;
 use rustify::errors::ClientError;
@@ -86,6 +87,9 @@ impl Client for Transport {
         let mut response = Response::new(body);
         *response.status_mut() = answer.status();
         *response.headers_mut() = std::mem::take(answer.headers_mut());
+        if let Some(connection) = answer.extensions().get::<HttpInfo>() {
+            response.extensions_mut().insert(Connection(connection.local_addr()));
+        }
         Ok(response)
     }
 
@@ -93,6 +97,10 @@ impl Client for Transport {
         &self.base
     }
 }
+
+/// Which connection an answer came by. The same one twice shows that the server did not restart in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection(SocketAddr);
 
 /// An answer beyond [`MAX_BODY`].
 #[derive(Debug, thiserror::Error)]

@@ -128,3 +128,51 @@ fn a_stale_root_token_does_not_end_the_unsealer() {
     assert!(wait_until(Duration::from_secs(5), || crew.vault.health() == Some(200)), "{}", unsealer.log());
     assert_eq!(unsealer.terminate().code(), 0);
 }
+
+#[test]
+fn a_seal_by_hand_is_kept_across_restarts_until_the_hold_is_over() {
+    let mut crew = Crew::new();
+    let mut unsealer = spawn(crew.unsealer("run"));
+    crew.vault.wait_for_health(200).unwrap();
+    unsealer.wait_for_log("the break-glass credential is in", SOON);
+    crew.vault.seal(&crew.root_token());
+    unsealer.wait_for_log("was sealed while it ran", SOON);
+    assert!(!wait_until(Duration::from_secs(3), || crew.vault.health() != Some(503)), "{}", unsealer.log());
+
+    // Neither a restart of the one nor of the other ends it.
+    unsealer.terminate();
+    let mut unsealer = spawn(crew.unsealer("run"));
+    crew.vault.restart();
+    unsealer.wait_for_log("held: nothing is unsealed", SOON);
+    assert!(!wait_until(Duration::from_secs(3), || crew.vault.health() == Some(200)), "{}", unsealer.log());
+
+    let over = run(crew.unsealer("hold").arg("off")).success();
+    assert!(over.stdout.contains("the hold is over"), "{}", over.stdout);
+    assert!(wait_until(SOON, || crew.vault.health() == Some(200)), "{}", unsealer.log());
+    assert_eq!(unsealer.terminate().code(), 0);
+}
+
+#[test]
+fn a_hold_can_be_ordered_beforehand_and_an_order_to_unseal_ends_it() {
+    let mut crew = Crew::applied();
+    run(crew.unsealer("hold").arg("on")).success();
+    let mut unsealer = spawn(crew.unsealer("run"));
+    unsealer.wait_for_log("held: nothing is unsealed", SOON);
+    crew.vault.restart();
+    assert!(!wait_until(Duration::from_secs(3), || crew.vault.health() == Some(200)), "{}", unsealer.log());
+    run(&mut crew.unsealer("unseal")).success();
+    unsealer.wait_for_log("the hold is over", SOON);
+    assert_eq!(unsealer.terminate().code(), 0);
+}
+
+#[test]
+fn a_seal_by_hand_is_undone_where_that_is_wanted() {
+    let crew = Crew::applied();
+    let mut command = crew.unsealer("run");
+    command.args(["--reseal-policy", "always"]);
+    let mut unsealer = spawn(command);
+    unsealer.wait_for_log("is unsealed", SOON);
+    crew.vault.seal(&crew.root_token());
+    assert!(wait_until(SOON, || crew.vault.health() == Some(200)), "{}", unsealer.log());
+    assert_eq!(unsealer.terminate().code(), 0);
+}

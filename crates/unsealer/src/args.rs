@@ -54,7 +54,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         store: Store,
     },
-    /// Unseal every node with the stored keys, end a hold, and end
+    /// Unseal every node with the stored keys, and end; a hold is over then
     Unseal {
         #[command(flatten)]
         store: Store,

@@ -174,7 +174,8 @@ impl VaultClient {
         self.send((first + count - 1) % count, endpoint, by).await
     }
 
-    /// The active node, asked of all at once where it is not known; the first one where none says it is.
+    /// The active node, asked of all at once where it is not known. Where none says it is, one that answers:
+    /// a standby passes requests on as soon as there is a leader. The first one where none answers.
     async fn leader(&self, by: Instant) -> usize {
         if let Some(known) = self.cluster.known_leader() {
             return known;
@@ -182,17 +183,20 @@ impl VaultClient {
         let mut asked = JoinSet::new();
         for index in 0..self.cluster.nodes.len() {
             let client = self.clone();
-            asked.spawn(async move {
-                sys::is_leader(&client, index, by).await.ok().filter(|is| *is).map(|_| index)
-            });
+            asked.spawn(async move { (index, sys::is_leader(&client, index, by).await) });
         }
+        let mut standby = None;
         while let Some(answer) = asked.join_next().await {
-            if let Ok(Some(index)) = answer {
-                self.cluster.note_leader(Some(index));
-                return index;
+            match answer {
+                Ok((index, Ok(true))) => {
+                    self.cluster.note_leader(Some(index));
+                    return index;
+                }
+                Ok((index, Ok(false))) => standby = standby.or(Some(index)),
+                _ => {}
             }
         }
-        0
+        standby.unwrap_or(0)
     }
 
     /// One request to one node.

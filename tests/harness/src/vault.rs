@@ -40,6 +40,8 @@ pub struct VaultOptions {
     pub addresses: Option<[SocketAddr; 2]>,
     /// More of the configuration file, such as an `audit` stanza.
     pub configuration: String,
+    /// With [`Storage::Raft`]: the address of the node whose cluster this one joins by itself (`retry_join`).
+    pub join: Option<String>,
 }
 
 /// A running server; killed, and its directory removed, when dropped.
@@ -72,9 +74,9 @@ impl VaultOptions {
     fn configuration(&self, home: &Path, [api, cluster]: [SocketAddr; 2], flavour: Flavour) -> String {
         let state = home.join("state");
         let (kind, more) = match (self.storage, flavour) {
-            (Storage::Local, Flavour::OpenBao) => ("pebbledb", ""),
-            (Storage::Local, Flavour::Vault) => ("file", ""),
-            (Storage::Raft, _) => ("raft", "  node_id = \"node-1\"\n  performance_multiplier = 1\n"),
+            (Storage::Local, Flavour::OpenBao) => ("pebbledb", String::new()),
+            (Storage::Local, Flavour::Vault) => ("file", String::new()),
+            (Storage::Raft, _) => ("raft", self.raft(cluster)),
         };
         let mut text =
             format!("storage \"{kind}\" {{\n  path = {:?}\n{more}}}\n", state.display().to_string());
@@ -88,6 +90,17 @@ impl VaultOptions {
             text.push_str("disable_mlock = true\n");
         }
         text + &self.configuration
+    }
+
+    /// What the storage stanza of a raft node has besides its path.
+    fn raft(&self, cluster: SocketAddr) -> String {
+        match &self.join {
+            None => "  node_id = \"node-1\"\n  performance_multiplier = 1\n".to_owned(),
+            Some(leader) => format!(
+                "  node_id = \"node-{cluster}\"\n  performance_multiplier = 1\n  \
+                 retry_join {{\n    leader_api_addr = {leader:?}\n  }}\n"
+            ),
+        }
     }
 }
 

@@ -28,8 +28,13 @@ pub(crate) struct Crew {
 impl Crew {
     /// A Vault that was never initialised, and the files of three services.
     pub(crate) fn new() -> Self {
+        Self::with(Vault::start())
+    }
+
+    /// The same with this Vault.
+    pub(crate) fn with(vault: Vault) -> Self {
         let crew = Self {
-            vault: Vault::start(),
+            vault,
             programs: Programs::locate(),
             dir: tempfile::Builder::new().prefix("vaultcrew-e2e-").tempdir().expect("a directory"),
             prints_secrets: Cell::new(false),

@@ -4,6 +4,7 @@
 
 mod crew;
 
+mod cluster;
 mod database;
 mod freshness;
 mod help;

@@ -46,8 +46,8 @@ pub enum BootstrapError {
     NoPolicies(PathBuf),
     /// No token.
     #[error(
-        "there is no token in {}; once the root token is revoked, that is its normal state: put a token that may \
-         do this there for one apply", path.display()
+        "there is no token in {}; once the root token is revoked, that is its normal state: run unsealer \
+         generate-root for one apply, and unsealer revoke-root behind it", path.display()
     )]
     NoToken {
         /// The token file.

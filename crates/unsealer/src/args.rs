@@ -68,6 +68,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         store: Store,
     },
+    /// Make a root token from the key shares and the break-glass credential, into the root token's file
+    GenerateRoot {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Revoke the root token and remove its file
+    RevokeRoot {
+        #[command(flatten)]
+        store: Store,
+    },
     /// Show every node's seal status
     Status {
         /// Show it as JSON

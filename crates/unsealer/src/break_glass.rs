@@ -102,7 +102,16 @@ async fn prove(
     role_id: &SecretString,
     secret_id: &SecretString,
 ) -> Result<(), VaultError> {
-    let by = client.soon();
-    let auth = approle::login(client, MOUNT, role_id, secret_id, by).await?;
-    token::revoke_self(&client.with_token(auth.client_token), by).await
+    let break_glass = log_in(client, role_id, secret_id).await?;
+    token::revoke_self(&break_glass, break_glass.soon()).await
+}
+
+/// A client that speaks with a token of the break-glass role.
+pub(crate) async fn log_in(
+    client: &VaultClient,
+    role_id: &SecretString,
+    secret_id: &SecretString,
+) -> Result<VaultClient, VaultError> {
+    let auth = approle::login(client, MOUNT, role_id, secret_id, client.soon()).await?;
+    Ok(client.with_token(auth.client_token))
 }

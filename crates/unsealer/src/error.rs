@@ -8,6 +8,7 @@ use vault_client::VaultError;
 
 use crate::init::InitError;
 use crate::key_store::KeyStoreError;
+use crate::root::RootError;
 use crate::unseal::UnsealError;
 
 /// What can end unsealer. Each cause speaks for itself.
@@ -25,6 +26,9 @@ pub enum UnsealerError {
     /// Unsealing.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
+    /// Making or revoking a root token.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// A request besides those.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -46,6 +50,7 @@ impl Failure for UnsealerError {
             Self::KeyStore(error) => error.exit(),
             Self::Init(error) => error.exit(),
             Self::Unseal(error) => error.exit(),
+            Self::Root(error) => error.exit(),
             Self::Vault(error) => error.exit(),
             Self::Health(error) => error.exit(),
             Self::Stopped(stopped) => stopped.exit(),

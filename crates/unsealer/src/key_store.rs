@@ -218,11 +218,41 @@ impl KeyStore {
 
     /// The root token; `None` once it was revoked and its file removed, which is the normal state.
     pub(crate) fn root_token(&self) -> Result<Option<SecretString>, KeyStoreError> {
-        match secret_file::read_text(&self.root.path().join(&self.root_token), MAX_SHARE) {
+        match secret_file::read_text(&self.root_token_path(), MAX_SHARE) {
             Ok(token) => Ok(Some(token)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Where the root token is, or would be.
+    pub(crate) fn root_token_path(&self) -> PathBuf {
+        self.root.path().join(&self.root_token)
+    }
+
+    /// Puts a new root token into its file, where there is none.
+    pub(crate) fn keep_root_token(&self, token: &SecretString) -> Result<(), KeyStoreError> {
+        let content = SecretSlice::from(token.expose_secret().as_bytes().to_vec());
+        Ok(self.root.create_new(&self.root_token, &content, ROOT_TOKEN_MODE)?)
+    }
+
+    /// Removes the root token's file.
+    pub(crate) fn remove_root_token(&self) -> Result<(), KeyStoreError> {
+        self.root.remove(&self.root_token)?;
+        Ok(())
+    }
+
+    /// The `role_id` and `secret_id` of the break-glass role; `None` where it was not made yet.
+    pub(crate) fn break_glass_credential(
+        &self,
+    ) -> Result<Option<(SecretString, SecretString)>, KeyStoreError> {
+        let files = match self.break_glass()?.read_set(&["role_id", "secret_id"], MAX_SHARE) {
+            Ok(files) => files,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut values = files.iter().map(|file| String::from_utf8_lossy(file.expose_secret()).trim().into());
+        Ok(values.next().zip(values.next()))
     }
 
     /// Whether nothing is to be unsealed.

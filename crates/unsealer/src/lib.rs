@@ -2,7 +2,7 @@
 //!
 //! In the order of its job: `key_store` proves that keys can be kept, `init` initialises and keeps them,
 //! `unseal` unseals with any good three of them, `break_glass` makes the credential that later regains
-//! root, `watch` does all of that again and again.
+//! root, `watch` does all of that again and again. `root` makes a root token when one is needed.
 
 mod args;
 mod break_glass;
@@ -10,6 +10,7 @@ mod error;
 mod init;
 mod key_store;
 mod nodes;
+mod root;
 mod unseal;
 mod watch;
 
@@ -32,6 +33,8 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, UnsealerError> 
         // Not to be stopped between the request and the stored answer, which nobody can ask for again.
         Command::Init { store } => init::command(&client, &open(store)?).await,
         Command::Unseal { store } => shutdown.or_stop(unseal::command(&client, &open(store)?)).await?,
+        Command::GenerateRoot { store } => root::generate(&client, &open(store)?).await,
+        Command::RevokeRoot { store } => root::revoke(&client, &open(store)?).await,
         Command::Hold { state, store } => hold(&open(store)?, *state),
         Command::Status { json } => shutdown.or_stop(nodes::command(&client, *json)).await?,
         Command::Healthcheck { health } => {

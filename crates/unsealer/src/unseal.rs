@@ -165,7 +165,7 @@ async fn reset(client: &VaultClient, node: usize) -> Result<(), UnsealError> {
 }
 
 /// Every way to take `size` of `count`, the first ones first.
-fn combinations(count: usize, size: usize) -> impl Iterator<Item = Vec<usize>> {
+pub(crate) fn combinations(count: usize, size: usize) -> impl Iterator<Item = Vec<usize>> {
     let mut next = (size <= count).then(|| (0..size).collect::<Vec<_>>());
     std::iter::from_fn(move || {
         let current = next.take()?;

@@ -5,7 +5,7 @@
 //! and turns each failure into a [`VaultError`] that says what was asked of whom, in the server's own words,
 //! without a secret in it. No other crate of the workspace knows vaultrs.
 //!
-//! One module for each part of the API: [`sys`], [`policy`], [`mounts`], [`approle`], [`kv2`], [`token`].
+//! One module for each part of the API: [`sys`], [`generate_root`], [`policy`], [`mounts`], [`approle`], [`kv2`], [`token`].
 
 mod address;
 mod call;
@@ -18,6 +18,7 @@ mod tls;
 mod transport;
 
 pub mod approle;
+pub mod generate_root;
 pub mod kv2;
 pub mod mounts;
 pub mod policy;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use harness::{Canary, Daemon, Outcome, Programs, Vault, run};
 
 /// How long anything that has to happen may take before a test gives up on it.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// Values that must be seen nowhere but where they belong.
 pub(crate) const PASSWORD: &str = "canary pa$w0rd \"x\" #1; \\n";

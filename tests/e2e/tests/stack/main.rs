@@ -11,5 +11,6 @@ mod help;
 mod kills;
 mod refusals;
 mod restart;
+mod root;
 mod secrets;
 mod workflow;

@@ -20,12 +20,12 @@ fn a_running_unsealer_initialises_and_unseals_after_every_restart() {
     assert!(wait_until(SOON, || healthy(&crew)));
 
     crew.vault.restart();
-    assert!(wait_until(Duration::from_secs(5), || crew.vault.health() == Some(200)), "{}", unsealer.log());
+    assert!(wait_until(Duration::from_secs(10), || crew.vault.health() == Some(200)), "{}", unsealer.log());
 
     crew.vault.stop();
     assert!(wait_until(SOON, || !healthy(&crew)));
     crew.vault.restart();
-    assert!(wait_until(Duration::from_secs(5), || crew.vault.health() == Some(200)), "{}", unsealer.log());
+    assert!(wait_until(Duration::from_secs(10), || crew.vault.health() == Some(200)), "{}", unsealer.log());
     assert!(wait_until(SOON, || healthy(&crew)));
 
     let stopped = unsealer.terminate();
@@ -125,7 +125,7 @@ fn a_stale_root_token_does_not_end_the_unsealer() {
     let mut unsealer = spawn(crew.unsealer("run"));
     unsealer.wait_for_log("there is no break-glass credential", SOON);
     crew.vault.restart();
-    assert!(wait_until(Duration::from_secs(5), || crew.vault.health() == Some(200)), "{}", unsealer.log());
+    assert!(wait_until(Duration::from_secs(10), || crew.vault.health() == Some(200)), "{}", unsealer.log());
     assert_eq!(unsealer.terminate().code(), 0);
 }
 

@@ -1,0 +1,123 @@
+//! Making a root token from key shares: `sys/generate-root-token/` in OpenBao, `sys/generate-root/` in Vault.
+//!
+//! The server encodes the token with a one-time pad that it gave at the start, so that neither answer alone
+//! is worth anything. Pad and token stay in memory.
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::endpoint::Plain;
+use crate::{Reply, Retry, Target, VaultClient, VaultError};
+
+/// The newer endpoints first: they want a token besides the shares.
+const GENERATIONS: [&str; 2] = ["sys/generate-root-token", "sys/generate-root"];
+
+/// The servers leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A generation under way.
+#[derive(Debug)]
+pub struct Attempt {
+    endpoints: &'static str,
+    nonce: String,
+    pad: SecretString,
+    /// How many shares it takes.
+    pub required: usize,
+}
+
+#[derive(Deserialize)]
+struct Progress {
+    nonce: String,
+    #[serde(default)]
+    required: usize,
+    otp: Option<SecretString>,
+    #[serde(default)]
+    complete: bool,
+    encoded_token: Option<SecretString>,
+}
+
+/// Starts a generation. There is one at a time: one that somebody else began is refused (400).
+pub async fn start(client: &VaultClient, by: Instant) -> Result<Attempt, VaultError> {
+    let [newer, older] = GENERATIONS;
+    match start_at(newer, client, by).await {
+        // The newer endpoints are unknown there; an unknown path is denied to whoever is not root.
+        Err(
+            VaultError::NotFound { .. } | VaultError::Denied { .. } | VaultError::Refused { status: 405, .. },
+        ) => start_at(older, client, by).await,
+        result => result,
+    }
+}
+
+async fn start_at(endpoints: &'static str, client: &VaultClient, by: Instant) -> Result<Attempt, VaultError> {
+    let request = Plain::post(format!("{endpoints}/attempt"), json!({}));
+    let reply = client.call(Target::Leader, request, Retry::Never, by).await?;
+    let Progress { nonce, required, otp, .. } = progress(&reply)?;
+    let pad = otp.ok_or_else(|| reply.unexpected("no one-time pad".to_owned()))?;
+    Ok(Attempt { endpoints, nonce, pad, required })
+}
+
+/// Provides one share; gives the root token once it was the last that was needed.
+pub async fn provide(
+    client: &VaultClient,
+    attempt: &Attempt,
+    share: &SecretString,
+    by: Instant,
+) -> Result<Option<SecretString>, VaultError> {
+    let body = json!({ "nonce": attempt.nonce, "key": share.expose_secret() });
+    let request = Plain::post(format!("{}/update", attempt.endpoints), body);
+    let reply = client.call(Target::Leader, request, Retry::Never, by).await?;
+    let Progress { complete, encoded_token, .. } = progress(&reply)?;
+    if !complete {
+        return Ok(None);
+    }
+    let token = encoded_token.and_then(|encoded| decode(&encoded, &attempt.pad));
+    token
+        .map(Some)
+        .ok_or_else(|| reply.unexpected("an encoded token that does not fit its one-time pad".to_owned()))
+}
+
+/// Ends a generation without a token.
+pub async fn cancel(client: &VaultClient, attempt: &Attempt, by: Instant) -> Result<(), VaultError> {
+    let request = Plain::delete(format!("{}/attempt", attempt.endpoints));
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+}
+
+/// OpenBao's newer endpoints nest their answer under `data`.
+fn progress(reply: &Reply) -> Result<Progress, VaultError> {
+    reply.data().or_else(|_| reply.json())
+}
+
+fn decode(encoded: &SecretString, pad: &SecretString) -> Option<SecretString> {
+    let encoded = Zeroizing::new(BASE64.decode(encoded.expose_secret()).ok()?);
+    let pad = pad.expose_secret().as_bytes();
+    if encoded.len() != pad.len() {
+        return None;
+    }
+    let token: Zeroizing<Vec<u8>> =
+        Zeroizing::new(encoded.iter().zip(pad).map(|(encoded, pad)| encoded ^ pad).collect());
+    std::str::from_utf8(&token).ok().map(SecretString::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pad_uncovers_the_token() {
+        // Taken from an OpenBao 2.7.2.
+        let token =
+            decode(&"OU9XNVVKWiFxXTdbBToIH34wJnMBUipydA0".into(), &"Ja6D82hS46Xh4pMS3FTG56b1MD".into());
+        assert!(token.unwrap().expose_secret().starts_with("s."));
+        assert!(decode(&"OU9X".into(), &"Ja6D".into()).is_none());
+        assert!(decode(&"?".into(), &"J".into()).is_none());
+    }
+}

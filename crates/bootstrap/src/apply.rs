@@ -17,15 +17,6 @@ use crate::{deliver, own, random};
 /// The longest token that is read.
 const MAX_TOKEN: usize = 4096;
 
-/// What an apply did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Applied {
-    /// Whether anything in Vault was changed.
-    pub(crate) changed: bool,
-    /// How many got new credentials, bootstrap itself among them.
-    pub(crate) delivered: usize,
-}
-
 /// `bootstrap plan`.
 pub(crate) async fn plan(
     client: VaultClient,
@@ -61,23 +52,29 @@ pub(crate) async fn command(
     stack: &Stack,
 ) -> Result<Exit, BootstrapError> {
     let root = client.with_token(token(stack)?);
-    let applied = apply(&root, desired, stack).await?;
+    let changed = make(&root, desired, stack).await?;
+    let Delivered { count, failures } = deliver_all(&root, desired, stack).await;
+    let mut failures = failures.into_iter();
+    if let Some(first) = failures.next() {
+        // The first one ends the program, and is told there.
+        failures.for_each(|error| tracing::error!("{}", agent_runtime::with_causes(&error)));
+        return Err(first);
+    }
     let services = desired.services.len();
-    agent_runtime::print(&match applied {
-        Applied { changed: false, delivered: 0 } => format!("nothing to change: {services} services\n"),
-        Applied { delivered, .. } => {
-            format!("applied: {services} services, {delivered} new credentials\n")
-        }
+    agent_runtime::print(&if changed || count > 0 {
+        format!("applied: {services} services, {count} new credentials\n")
+    } else {
+        format!("nothing to change: {services} services\n")
     })?;
     Ok(Exit::Done)
 }
 
-/// Makes Vault what is desired, and delivers the credentials.
-pub(crate) async fn apply(
+/// Makes Vault what is desired; gives whether anything was to be done.
+pub(crate) async fn make(
     root: &VaultClient,
     desired: &Desired,
     stack: &Stack,
-) -> Result<Applied, BootstrapError> {
+) -> Result<bool, BootstrapError> {
     let plan = compute(root, desired, stack, random::value).await?;
     for line in plan.lines(mount_names(stack)).into_iter().chain(desired.unclaimed_lines()) {
         if line.starts_with('!') {
@@ -93,19 +90,27 @@ pub(crate) async fn apply(
     let changed = !plan.is_empty() || !own.is_empty();
     carry_out(root, plan, stack).await?;
     own.carry_out(root).await?;
+    Ok(changed)
+}
 
-    let deliveries =
-        desired.services.iter().map(|service| service.delivery(stack)).chain([own::delivery(stack)]);
-    let (mut delivered, mut failure) = (0, None);
-    for result in deliver::refresh_all(root, deliveries.collect()).await {
-        match (result, &failure) {
-            (Ok(due), _) => delivered += usize::from(due.is_some()),
-            (Err(error), None) => failure = Some(error),
-            // The first one ends the program, and is told there.
-            (Err(error), Some(_)) => tracing::error!("{}", agent_runtime::with_causes(&error)),
+/// What came of [`deliver_all`].
+pub(crate) struct Delivered {
+    /// How many got new credentials, bootstrap itself among them.
+    count: usize,
+    pub(crate) failures: Vec<BootstrapError>,
+}
+
+/// Delivers the credentials that are due, bootstrap's own among them. One that fails holds up no other.
+pub(crate) async fn deliver_all(root: &VaultClient, desired: &Desired, stack: &Stack) -> Delivered {
+    let services = desired.services.iter().map(|service| service.delivery(stack));
+    let mut delivered = Delivered { count: 0, failures: Vec::new() };
+    for result in deliver::refresh_all(root, services.chain([own::delivery(stack)]).collect()).await {
+        match result {
+            Ok(due) => delivered.count += usize::from(due.is_some()),
+            Err(error) => delivered.failures.push(error),
         }
     }
-    failure.map_or(Ok(Applied { changed, delivered }), Err)
+    delivered
 }
 
 /// The token that may do all this.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use vault_client::{VaultClient, VaultError};
 
 use crate::BootstrapError;
-use crate::apply::{apply, token};
+use crate::apply::{deliver_all, make, token};
 use crate::args::{Sources, Stack};
 use crate::deliver::Delivery;
 use crate::desired::Desired;
@@ -95,22 +95,29 @@ async fn apply_once(client: &VaultClient, desired: &Desired, stack: &Stack) -> R
     let denied = |error: &BootstrapError| {
         matches!(error, BootstrapError::Vault { cause: VaultError::Denied { .. }, .. })
     };
-    let applied = match token(stack) {
-        Ok(token) => apply(&client.with_token(token), desired, stack).await.map(drop),
+    let root = match token(stack) {
+        Ok(token) => client.with_token(token),
         Err(BootstrapError::NoToken { cause, .. }) if cause.is_not_found() => {
             tracing::info!("there is no root token: policies and secrets stay as they are in Vault");
             return Ok(());
         }
         Err(error) => return Err(error),
     };
-    match applied {
+    match make(&root, desired, stack).await {
+        Ok(_) => {
+            // The first look tries those again that fail.
+            for error in deliver_all(&root, desired, stack).await.failures {
+                tracing::warn!("{}", agent_runtime::with_causes(&error));
+            }
+            Ok(())
+        }
         Err(error) if denied(&error) => {
             tracing::warn!(
                 "the root token is not taken any more: policies and secrets stay as they are in Vault"
             );
             Ok(())
         }
-        applied => applied,
+        Err(error) => Err(error),
     }
 }
 

@@ -179,6 +179,11 @@ fn a_service_whose_directory_cannot_be_written_does_not_hold_up_the_others() {
     let applied = crew.apply().expect_code(78);
     assert!(applied.stderr.contains("the credentials of chat cannot be delivered"), "{}", applied.stderr);
     assert!(crew.path("approle/user/secret_id").exists() && crew.path("approle/user_db/secret_id").exists());
+    // Nor does it end the daemon, which goes on with the rest and with this one once it is mended.
+    let mut bootstrap = spawn(crew.bootstrap("run"));
+    bootstrap.wait_for_log("logged in by AppRole", SOON);
+    assert!(bootstrap.is_running());
+    assert_eq!(bootstrap.terminate().code(), 0);
     // No secret ID was issued that nobody gets.
     let list = "/v1/auth/approle/role/chat/secret-id";
     assert_eq!(crew.vault.api("LIST", list, &crew.root_token(), &serde_json::Value::Null).0, 404);

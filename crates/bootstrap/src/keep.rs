@@ -21,8 +21,13 @@ use crate::deliver::Delivery;
 use crate::desired::Desired;
 use crate::{deliver, own};
 
-/// Between two looks at everything.
+/// Between two looks at everything, and so often at least within the life of a secret ID: it is replaced when
+/// half of that is over.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+const LOOKS_IN_A_LIFE: u32 = 8;
+
+/// Never more often than this, however short the lives.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 /// Between two attempts while a look fails: Vault's return is noticed within two seconds.
 const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Duration::from_secs(2)) {
@@ -36,6 +41,7 @@ const FRESH_FOR: Duration = Duration::from_mins(3);
 /// How the last look went.
 #[derive(Debug, Default)]
 struct Looks {
+    every: Duration,
     due: BootTime,
     failures: u32,
     /// The last look was denied everything, with a token that was new then.
@@ -61,7 +67,8 @@ pub(crate) async fn run(
 ) -> Result<Exit, BootstrapError> {
     let desired = Desired::load(sources)?;
     let deliveries: Vec<Delivery> = desired.services.iter().map(|service| service.delivery(stack)).collect();
-    let mut looks = Looks { services: deliveries.len(), ..Looks::default() };
+    let lives = desired.services.iter().map(|service| service.role.secret_id_ttl);
+    let mut looks = Looks { every: look_every(lives), services: deliveries.len(), ..Looks::default() };
     // Vault and then the first login are waited for without another report.
     looks.report(&mut status, stack.wait * 2 + FRESH_FOR);
     match shutdown.or_stop(apply_once(&client, &desired, stack)).await {
@@ -159,6 +166,12 @@ async fn keep(
     }
 }
 
+fn look_every(lives: impl Iterator<Item = Duration>) -> Duration {
+    // A life of zero is one without an end.
+    let shortest = lives.filter(|life| !life.is_zero()).min().unwrap_or(LOOK_EVERY * LOOKS_IN_A_LIFE);
+    (shortest / LOOKS_IN_A_LIFE).clamp(LOOK_AT_MOST_EVERY, LOOK_EVERY)
+}
+
 impl Looks {
     /// Whether this is the first look in a row that was denied everything it asked for.
     fn may_have_lapsed(&mut self, failures: &[BootstrapError], asked: usize) -> bool {
@@ -177,7 +190,7 @@ impl Looks {
             }
             self.succeeded = true;
             self.failures = 0;
-            self.due = now + LOOK_EVERY;
+            self.due = now + self.every;
             return;
         }
         for error in failures {
@@ -190,7 +203,7 @@ impl Looks {
         }
         // Vault's return is waited for in seconds; what somebody has to mend, in minutes.
         let away = failures.iter().any(|error| error.exit() == Exit::Unavailable);
-        let pause = if away { RETRY_DELAYS.delay(self.failures, Jitter::draw()) } else { LOOK_EVERY };
+        let pause = if away { RETRY_DELAYS.delay(self.failures, Jitter::draw()) } else { self.every };
         self.due = now + pause;
         self.failures = self.failures.saturating_add(1);
     }
@@ -207,5 +220,33 @@ impl Looks {
             "starting"
         };
         status.report(ready, state, fresh_for, Details { services: self.services, failures: self.failures });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_a_minute_apart_or_eight_in_a_life() {
+        let every = |lives: &[u64]| look_every(lives.iter().map(|life| Duration::from_secs(*life)));
+        assert_eq!(every(&[3600, 7200]), LOOK_EVERY);
+        assert_eq!(every(&[3600, 80]), Duration::from_secs(10));
+        assert_eq!(every(&[3600, 1]), LOOK_AT_MOST_EVERY);
+        assert_eq!(every(&[]), LOOK_EVERY);
+        assert_eq!(every(&[0]), LOOK_EVERY);
+    }
+
+    #[test]
+    fn what_is_away_is_tried_again_soon_and_what_is_denied_is_not() {
+        let error = |cause| BootstrapError::Vault { doing: String::new(), cause };
+        let request =
+            || Box::new(vault_client::RequestLine { method: "GET".parse().unwrap(), url: String::new() });
+        let mut looks = Looks { every: LOOK_EVERY, ..Looks::default() };
+        looks.settle(&[error(VaultError::Sealed { request: request() })]);
+        assert!(looks.due <= BootTime::now() + Duration::from_secs(2));
+        looks.settle(&[error(VaultError::Denied { request: request(), messages: Vec::new() })]);
+        assert!(looks.due > BootTime::now() + Duration::from_secs(50));
+        assert_eq!(looks.failures, 2);
     }
 }

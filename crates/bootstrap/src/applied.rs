@@ -10,6 +10,9 @@ const VERSION: &str = "vaultcrew-applied-version";
 /// Which keys of that version are not the files', as JSON lists; several entries, each within Vault's limit.
 const FOREIGN: &str = "vaultcrew-foreign-keys";
 
+/// Present where the service's role was there before and is not bootstrap's.
+const FOREIGN_ROLE: &str = "vaultcrew-foreign-role";
+
 /// The longest value that Vault takes in custom metadata.
 const MAX_VALUE: usize = 512;
 
@@ -18,6 +21,8 @@ const MAX_VALUE: usize = 512;
 pub(crate) struct Applied {
     pub(crate) version: u64,
     pub(crate) foreign: BTreeSet<String>,
+    /// The service's role is somebody else's, and was left alone: a role cannot carry a mark itself.
+    pub(crate) foreign_role: bool,
 }
 
 impl Applied {
@@ -27,14 +32,18 @@ impl Applied {
         let entries = metadata.custom_metadata.iter().filter(|(name, _)| name.starts_with(FOREIGN));
         let foreign =
             entries.flat_map(|(_, list)| serde_json::from_str::<Vec<String>>(list).unwrap_or_default());
-        Some(Self { version, foreign: foreign.collect() })
+        let foreign_role = metadata.custom_metadata.contains_key(FOREIGN_ROLE);
+        Some(Self { version, foreign: foreign.collect(), foreign_role })
     }
 
     /// The custom metadata with this note in the place of an older one; what others wrote stays.
     pub(crate) fn write(&self, existing: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut custom = existing.clone();
-        custom.retain(|name, _| name != VERSION && !name.starts_with(FOREIGN));
+        custom.retain(|name, _| name != VERSION && name != FOREIGN_ROLE && !name.starts_with(FOREIGN));
         custom.insert(VERSION.to_owned(), self.version.to_string());
+        if self.foreign_role {
+            custom.insert(FOREIGN_ROLE.to_owned(), "true".to_owned());
+        }
         let mut list: Vec<&str> = Vec::new();
         let mut lists = Vec::new();
         for key in &self.foreign {
@@ -67,15 +76,18 @@ mod tests {
     #[test]
     fn reads_what_it_wrote_and_leaves_the_rest() {
         let existing = BTreeMap::from([("owner".to_owned(), "team-a".to_owned())]);
-        let many =
-            Applied { version: 7, foreign: (0..100).map(|n| format!("SOMEBODY_ELSES_KEY_{n}")).collect() };
+        let many = Applied {
+            version: 7,
+            foreign: (0..100).map(|n| format!("SOMEBODY_ELSES_KEY_{n}")).collect(),
+            foreign_role: true,
+        };
         let custom = many.write(&existing);
         assert_eq!(custom["owner"], "team-a");
         assert!(custom.values().all(|value| value.len() <= MAX_VALUE));
         let read = |custom_metadata| Applied::read(&Metadata { current_version: 7, custom_metadata });
         assert_eq!(read(custom.clone()), Some(many));
 
-        let none = Applied { version: 8, foreign: BTreeSet::new() };
+        let none = Applied { version: 8, foreign: BTreeSet::new(), foreign_role: false };
         assert_eq!(read(none.write(&custom)), Some(none));
         assert_eq!(read(existing), None);
     }

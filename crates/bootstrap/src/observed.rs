@@ -91,10 +91,16 @@ impl Observed {
 }
 
 impl ObservedService {
-    /// Whether bootstrap has been here: its policy carries the mark, or its secret the note.
-    pub(crate) fn is_ours(&self) -> bool {
-        let is_marked = |policy: &String| policy.starts_with(&format!("# {MARK}"));
-        self.applied.is_some() || self.policy.as_ref().is_some_and(is_marked)
+    /// Whether the policy is bootstrap's, or there is none.
+    pub(crate) fn policy_is_ours(&self) -> bool {
+        self.policy.as_ref().is_none_or(|policy| policy.starts_with(&format!("# {MARK}")))
+    }
+
+    /// Whether the role is bootstrap's, or there is none. It is written after the policy, which carries the
+    /// mark, and the note remembers one that was there before.
+    pub(crate) fn role_is_ours(&self) -> bool {
+        let is_noted_foreign = self.applied.as_ref().is_some_and(|applied| applied.foreign_role);
+        self.role.is_none() || (self.policy.is_some() && self.policy_is_ours() && !is_noted_foreign)
     }
 
     async fn ask(

@@ -180,17 +180,16 @@ impl ServicePlan {
             Some(found) => Some((service.role.clone(), differences(found, &service.role))),
             None => Some((service.role.clone(), Vec::new())),
         };
+        // Somebody else's stays as it is.
         let mut foreign = Vec::new();
-        if !observed.is_ours() && !overwrite {
-            // Somebody else's: made or changed only where there is nothing yet.
-            if policy.take_if(|(_, existed)| *existed).is_some() {
-                foreign.push(format!("policy {}", policy_name(&service.name)));
-            }
-            if role.take_if(|(_, differences)| !differences.is_empty()).is_some() {
-                foreign.push(format!("role {}", service.name));
-            }
+        if !observed.policy_is_ours() && !overwrite && policy.take().is_some() {
+            foreign.push(format!("policy {}", policy_name(&service.name)));
         }
-        let secret = SecretPlan::compute(service, observed, overwrite, generate)?;
+        let foreign_role = !observed.role_is_ours() && !overwrite;
+        if foreign_role && role.take().is_some() {
+            foreign.push(format!("role {}", service.name));
+        }
+        let secret = SecretPlan::compute(service, observed, foreign_role, overwrite, generate)?;
         Ok(Self { name: service.name.clone(), policy, role, foreign, secret })
     }
 
@@ -243,6 +242,7 @@ impl SecretPlan {
     fn compute(
         service: &DesiredService,
         observed: &ObservedService,
+        foreign_role: bool,
         overwrite: bool,
         generate: impl FnMut(&str) -> Result<SecretString, BootstrapError>,
     ) -> Result<Self, BootstrapError> {
@@ -253,7 +253,7 @@ impl SecretPlan {
         let writes = merged.writes() || observed.secret.is_none();
         let Merged { values, changes, foreign } = merged;
         let version = if writes { current + 1 } else { current };
-        let note = Applied { version, foreign };
+        let note = Applied { version, foreign, foreign_role };
         let custom_metadata =
             observed.metadata.as_ref().map(|metadata| metadata.custom_metadata.clone()).unwrap_or_default();
         Ok(Self {

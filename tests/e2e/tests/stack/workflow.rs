@@ -216,15 +216,24 @@ fn what_bootstrap_did_not_make_stays_as_it_is() {
     );
     let (_, secret_id) = ask("POST", "/v1/auth/approle/role/chat/secret-id", json!({}));
 
-    let applied = crew.apply().success();
-    for kept in ["policy chat-policy: exists", "role chat: exists", "user lockout is on"] {
-        assert!(applied.stderr.contains(kept), "{kept} in {}", applied.stderr);
+    // Nor does a second apply, which finds its own traces beside them, take them over.
+    for round in 1..=2 {
+        let applied = crew.apply().success();
+        for kept in ["policy chat-policy: exists", "role chat: exists", "user lockout is on"] {
+            assert!(applied.stderr.contains(kept), "round {round}, {kept} in {}", applied.stderr);
+        }
+        let policy = ask("GET", "/v1/sys/policies/acl/chat-policy", Value::Null).1;
+        assert_eq!(policy["data"]["policy"], theirs["policy"], "round {round}");
+        let role = ask("GET", "/v1/auth/approle/role/chat", Value::Null).1;
+        assert_eq!(role["data"]["token_period"], 24 * 3600, "round {round}");
     }
-    assert_eq!(
-        ask("GET", "/v1/sys/policies/acl/chat-policy", Value::Null).1["data"]["policy"],
-        theirs["policy"]
-    );
-    assert_eq!(ask("GET", "/v1/auth/approle/role/chat", Value::Null).1["data"]["token_period"], 24 * 3600);
+    // Without their policy beside it, the role is no less theirs.
+    assert_eq!(ask("DELETE", "/v1/sys/policies/acl/chat-policy", Value::Null).0, 204);
+    for _ in 0..2 {
+        crew.apply().success();
+        let role = ask("GET", "/v1/auth/approle/role/chat", Value::Null).1;
+        assert_eq!(role["data"]["token_period"], 24 * 3600);
+    }
     let accessor = json!({ "secret_id_accessor": secret_id["data"]["secret_id_accessor"] });
     assert_eq!(ask("POST", "/v1/auth/approle/role/chat/secret-id-accessor/lookup", accessor).0, 200);
 
@@ -250,4 +259,23 @@ fn the_plan_shows_all_that_apply_does() {
     );
     crew.apply().success();
     assert_eq!(run(&mut crew.bootstrap("plan")).success().stdout, "nothing to change\n");
+}
+
+#[test]
+fn a_switch_is_set_by_what_people_write_into_its_variable() {
+    let crew = Crew::applied();
+    crew.prints_secrets();
+    let exec = |value: &str| {
+        let mut command = crew.agent("exec", "chat");
+        command.env("VAULTCREW_OVERWRITE_ENV", value).env("CHAT_KEY", "set before");
+        command.args(["--secret", "chat", "--", "sh", "-c", "printf %s \"$CHAT_KEY\""]);
+        run(&mut command)
+    };
+    for on in ["1", "yes", "true", "on"] {
+        assert_eq!(exec(on).success().stdout, CHAT_KEY, "{on}");
+    }
+    for off in ["0", "no", "false", ""] {
+        assert_eq!(exec(off).success().stdout, "set before", "{off:?}");
+    }
+    assert_eq!(exec("perhaps").code(), 2);
 }

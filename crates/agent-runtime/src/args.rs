@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, Parser};
+use clap::builder::BoolishValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, Parser};
 
 /// Parses the command line; ends the process with 2 and a usage message where it is wrong.
 ///
@@ -30,6 +31,12 @@ fn is_set(variable: &OsStr) -> bool {
 
 fn with_environment(command: Command, is_set: &dyn Fn(&OsStr) -> bool) -> Command {
     let set_variable = |arg: Arg| {
+        // A switch's variable takes what people write: 1, yes, on, true, and their opposites.
+        let arg = if matches!(arg.get_action(), ArgAction::SetTrue) {
+            arg.value_parser(BoolishValueParser::new())
+        } else {
+            arg
+        };
         let Some(variable) = arg.get_env().map(OsStr::to_owned) else { return arg };
         if is_set(&variable) { arg } else { fall_back(arg, &variable, is_set) }
     };

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::time::Instant;
 use vaultrs::api::sys::requests::{StartInitializationRequest, UnsealRequest};
 
@@ -91,23 +90,4 @@ pub async fn is_leader(client: &VaultClient, node: usize, by: Instant) -> Result
     }
     let leader: Leader = client.send(node, &Plain::get("sys/leader"), by).await?.json()?;
     Ok(leader.is_self || !leader.ha_enabled)
-}
-
-/// `POST sys/capabilities-self`: what the client's token may do on each of `paths`, in their order.
-pub async fn capabilities_self(
-    client: &VaultClient,
-    paths: &[String],
-    by: Instant,
-) -> Result<Vec<Vec<String>>, VaultError> {
-    let request = Plain::post("sys/capabilities-self", json!({ "paths": paths }));
-    let reply = client.call(Target::Leader, request, Retry::Idempotent, by).await?;
-    let mut answered: std::collections::HashMap<String, serde_json::Value> = reply.data()?;
-    paths
-        .iter()
-        .map(|path| {
-            let capabilities = answered.remove(path).unwrap_or_default();
-            serde_json::from_value(capabilities)
-                .map_err(|_| reply.unexpected(format!("no list of capabilities for {path}")))
-        })
-        .collect()
 }

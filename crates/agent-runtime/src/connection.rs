@@ -1,17 +1,17 @@
 //! The flags that say which Vault, and how to reach it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use secrecy::ExposeSecret as _;
 use secret_file::FileError;
-use vault_client::{AddressError, Settings, SettingsError, VaultClient};
+use vault_client::{AddressError, ClientIdentity, Settings, SettingsError, VaultClient};
 
 use crate::{Exit, Failure};
 
-/// The largest CA file that is read: some hundred certificates.
-const MAX_CA_FILE: usize = 1024 * 1024;
+/// The largest PEM file that is read: some hundred certificates.
+const MAX_PEM_FILE: usize = 1024 * 1024;
 
 /// Which Vault, and how to reach it. `BAO_*` variables are taken where the `VAULT_*` ones are unset.
 #[derive(Args, Clone, Debug)]
@@ -37,6 +37,26 @@ pub struct ConnectionArgs {
         hide_env_values = true
     )]
     cacert: Option<PathBuf>,
+
+    /// PEM file with the certificate that the client shows to a server that asks for one
+    #[arg(
+        long = "vault-client-cert",
+        env = "VAULT_CLIENT_CERT",
+        value_name = "FILE",
+        global = true,
+        hide_env_values = true
+    )]
+    client_cert: Option<PathBuf>,
+
+    /// PEM file with that certificate's private key
+    #[arg(
+        long = "vault-client-key",
+        env = "VAULT_CLIENT_KEY",
+        value_name = "FILE",
+        global = true,
+        hide_env_values = true
+    )]
+    client_key: Option<PathBuf>,
 
     /// Name that the server's certificate is made out to, where it is not the address's host
     #[arg(
@@ -85,6 +105,17 @@ pub enum ConnectionError {
     /// The CA file cannot be read.
     #[error("the CA file of --vault-cacert (VAULT_CACERT) cannot be read")]
     CaFile(#[source] FileError),
+    /// The client certificate or its key cannot be read.
+    #[error("the client certificate of --vault-client-cert and --vault-client-key cannot be read")]
+    ClientFile(#[source] FileError),
+    /// One of the two is given without the other.
+    #[error(
+        "a client certificate needs both --vault-client-cert (VAULT_CLIENT_CERT) and --vault-client-key (VAULT_CLIENT_KEY)"
+    )]
+    HalfAnIdentity,
+    /// A namespace for a program whose requests belong to none.
+    #[error("--vault-namespace (VAULT_NAMESPACE) makes no sense here: {0}")]
+    Namespace(&'static str),
     /// The client refuses the settings.
     #[error("the Vault connection cannot be set up")]
     Settings(#[source] SettingsError),
@@ -102,20 +133,42 @@ impl ConnectionArgs {
         VaultClient::new(&self.settings()?).map_err(ConnectionError::Settings)
     }
 
+    /// As [`client`](Self::client), for requests that no namespace has: one that is given is refused, with `why`.
+    pub fn client_without_namespace(&self, why: &'static str) -> Result<VaultClient, ConnectionError> {
+        match &self.namespace {
+            Some(namespace) if !matches!(namespace.trim_matches('/'), "" | "root") => {
+                Err(ConnectionError::Namespace(why))
+            }
+            _ => VaultClient::new(&Settings { namespace: None, ..self.settings()? })
+                .map_err(ConnectionError::Settings),
+        }
+    }
+
     fn settings(&self) -> Result<Settings, ConnectionError> {
         let addresses = self.addr.split(',').enumerate().map(|(index, address)| {
             address.parse().map_err(|cause| ConnectionError::Address { position: index + 1, cause })
         });
         let read_ca = |path: &PathBuf| {
-            let pem = secret_file::read_file(path, MAX_CA_FILE).map_err(ConnectionError::CaFile)?;
+            let pem = secret_file::read_file(path, MAX_PEM_FILE).map_err(ConnectionError::CaFile)?;
             Ok(pem.expose_secret().to_vec())
+        };
+        let client_identity = match (&self.client_cert, &self.client_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some(client_identity(certificate, key)?),
+            _ => return Err(ConnectionError::HalfAnIdentity),
         };
         Ok(Settings {
             addresses: addresses.collect::<Result<_, _>>()?,
             ca_certificates: self.cacert.as_ref().map(read_ca).transpose()?,
+            client_identity,
             tls_server_name: self.tls_server_name.clone(),
             namespace: self.namespace.clone(),
             timeout: self.client_timeout,
         })
     }
+}
+
+fn client_identity(certificate: &Path, key: &Path) -> Result<ClientIdentity, ConnectionError> {
+    let read = |path| secret_file::read_file(path, MAX_PEM_FILE).map_err(ConnectionError::ClientFile);
+    Ok(ClientIdentity { certificates: read(certificate)?.expose_secret().to_vec(), key: read(key)? })
 }

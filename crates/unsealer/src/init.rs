@@ -190,6 +190,7 @@ mod tests {
         let settings = Settings {
             addresses: vec![server.uri().parse().unwrap()],
             ca_certificates: None,
+            client_identity: None,
             tls_server_name: None,
             namespace: None,
             timeout: Duration::from_secs(2),

@@ -29,7 +29,7 @@ pub use address::{Address, AddressError};
 pub use call::{Retry, Target, VaultClient};
 pub use error::{RequestLine, VaultError};
 pub use reply::Reply;
-pub use settings::{Settings, SettingsError};
+pub use settings::{ClientIdentity, Settings, SettingsError};
 pub use transport::Connection;
 
 /// Tells "nothing there" apart from failure.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use secrecy::SecretSlice;
+
 use crate::Address;
 
 /// Whom to speak to, and how.
@@ -11,12 +13,23 @@ pub struct Settings {
     pub addresses: Vec<Address>,
     /// PEM certificates that are trusted instead of the system's, which are then not read at all.
     pub ca_certificates: Option<Vec<u8>>,
+    /// What the client shows of itself to a server that asks (`tls_require_and_verify_client_cert`).
+    pub client_identity: Option<ClientIdentity>,
     /// The name that the servers' certificates are made out to, where it is not the address's host.
     pub tls_server_name: Option<String>,
     /// The namespace that every request is made in.
     pub namespace: Option<String>,
     /// The longest that one attempt at a request may take, whatever its deadline; 1 s to 1 h.
     pub timeout: Duration,
+}
+
+/// A client certificate and its private key.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// PEM: the certificate, then those that lead to its CA.
+    pub certificates: Vec<u8>,
+    /// PEM: PKCS #8, PKCS #1 or SEC 1.
+    pub key: SecretSlice<u8>,
 }
 
 /// Settings that no client can be made from.
@@ -28,6 +41,16 @@ pub enum SettingsError {
     /// The CA file holds no certificate, or a broken one.
     #[error("the CA file holds no usable certificate: {0}; it must be PEM, with BEGIN CERTIFICATE lines")]
     Ca(String),
+    /// The client certificate's file holds none, or a broken one.
+    #[error(
+        "the client certificate's file holds no usable certificate: {0}; it must be PEM, with BEGIN CERTIFICATE lines"
+    )]
+    ClientCertificate(String),
+    /// The client key's file holds none, or one that does not go with the certificate.
+    #[error(
+        "the client key cannot be used: {0}; it must be PEM, unencrypted, and belong to the client certificate"
+    )]
+    ClientKey(String),
     /// The system's CA certificates cannot be had, and no file was given.
     #[error("no CA certificate was found on this system; name the one to trust with --vault-cacert")]
     NoSystemCa,

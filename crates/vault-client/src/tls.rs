@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret as _;
 
-use crate::{Settings, SettingsError};
+use crate::{ClientIdentity, Settings, SettingsError};
 
 /// The TLS configuration that all nodes share.
 ///
@@ -22,12 +23,33 @@ pub(crate) fn client_config(settings: &Settings) -> Result<ClientConfig, Setting
             return Err(SettingsError::NoSystemCa);
         }
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(SettingsError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+        .with_root_certificates(roots);
+    match &settings.client_identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some(identity) => {
+            let (certificates, key) = client_auth(identity)?;
+            let refused = |error: rustls::Error| SettingsError::ClientKey(error.to_string());
+            builder.with_client_auth_cert(certificates, key).map_err(refused)
+        }
+    }
+}
+
+fn client_auth(
+    identity: &ClientIdentity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SettingsError> {
+    let certificates = CertificateDer::pem_slice_iter(&identity.certificates)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| SettingsError::ClientCertificate(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(SettingsError::ClientCertificate("it has no CERTIFICATE section".to_owned()));
+    }
+    // The parser's own words may quote a line of the file.
+    let key = PrivateKeyDer::from_pem_slice(identity.key.expose_secret())
+        .map_err(|_| SettingsError::ClientKey("it has no readable PRIVATE KEY section".to_owned()))?;
+    Ok((certificates, key))
 }
 
 fn add_configured(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), SettingsError> {

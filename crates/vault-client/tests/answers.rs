@@ -19,6 +19,7 @@ fn settings(addresses: &[String]) -> Settings {
     Settings {
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         ca_certificates: None,
+        client_identity: None,
         tls_server_name: None,
         namespace: None,
         timeout: Duration::from_secs(2),

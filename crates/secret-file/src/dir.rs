@@ -1,5 +1,5 @@
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::at::{self, Entry};
 use crate::error::{FileError, Operation, failed};
@@ -23,6 +24,10 @@ pub struct SecretDir {
     pub(crate) file: File,
     path: PathBuf,
 }
+
+/// A directory's lock, until it is dropped or its process ends.
+#[derive(Debug)]
+pub struct DirLock(#[expect(dead_code, reason = "the lock is the open file's")] File);
 
 impl SecretDir {
     /// Opens a directory. Its last component must not be a symbolic link; those above may be.
@@ -84,6 +89,31 @@ impl SecretDir {
         let removed = at::unlink(&self.file, name).map_err(failed(Operation::Remove, &path))?;
         self.sync()?;
         Ok(removed)
+    }
+
+    /// Removes an empty directory in this one durably. `false`: it was not there.
+    pub fn remove_directory(&self, name: &str) -> Result<bool, FileError> {
+        name::check(self.path(), name)?;
+        let path = self.path.join(name);
+        let removed = match unlinkat(&self.file, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) => true,
+            Err(Errno::ENOENT) => false,
+            Err(errno) => return Err(failed(Operation::Remove, &path)(errno)),
+        };
+        self.sync()?;
+        Ok(removed)
+    }
+
+    /// Takes the directory's lock, which one process at a time has; `None` while another one has it.
+    ///
+    /// Only for a directory that nobody else may enter: whoever can open it can keep the lock from its owner. A
+    /// filesystem that has no locks gives it to everybody.
+    pub fn try_lock(&self) -> Result<Option<DirLock>, FileError> {
+        let file = at::open_dir(&self.file, ".").map_err(failed(Operation::Open, &self.path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(DirLock(file))),
+        }
     }
 
     fn remove_member(&self, name: &str, path: &Path) -> Result<(), FileError> {

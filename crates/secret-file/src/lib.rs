@@ -6,7 +6,8 @@
 //! - [`replace`](SecretDir::replace) and [`create_new`](SecretDir::create_new) change one file;
 //! - [`replace_set`](SecretDir::replace_set) changes several at one instant, and
 //!   [`read_set`](SecretDir::read_set) reads them as they belong together;
-//! - [`prove_writable`](SecretDir::prove_writable) finds out beforehand whether all that works.
+//! - [`prove_writable`](SecretDir::prove_writable) and [`prove_room`](SecretDir::prove_room) find out beforehand
+//!   whether all that works.
 //!
 //! What returned `Ok` outlives a power cut. A kill or a failure at any point leaves the old or the new content,
 //! never a part of one; what it may leave besides are files whose names begin with `..tmp-` or `..gen-`, which
@@ -26,7 +27,7 @@ mod stray;
 mod write;
 
 pub use attrs::{Attrs, Changed};
-pub use dir::SecretDir;
+pub use dir::{DirLock, SecretDir};
 pub use error::{FileError, Operation};
 pub use read::{read_file, read_text};
 pub use set::SetFile;

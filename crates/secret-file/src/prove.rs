@@ -16,9 +16,7 @@ impl SecretDir {
     pub fn prove_writable(&self) -> Result<(), FileError> {
         self.clear_strays();
         let path = self.path();
-        let mut probe = vec![0; PROBE_SIZE];
-        getrandom::fill(&mut probe).map_err(failed(Operation::Create, path))?;
-        let probe = SecretSlice::from(probe);
+        let probe = self.probe()?;
         let name = name::fresh(TEMPORARY).map_err(failed(Operation::Create, path))?;
 
         Temporary::write(self, path, &probe, Attrs::PRIVATE)?.rename_new(&name)?;
@@ -31,5 +29,18 @@ impl SecretDir {
         }
         removed?;
         self.sync()
+    }
+
+    /// Finds out whether there is room for this many files of 4 KiB at once. Nothing of them stays.
+    pub fn prove_room(&self, files: usize) -> Result<(), FileError> {
+        let probe = self.probe()?;
+        let written = (0..files).map(|_| Temporary::write(self, self.path(), &probe, Attrs::PRIVATE));
+        written.collect::<Result<Vec<_>, _>>().map(drop)
+    }
+
+    fn probe(&self) -> Result<SecretSlice<u8>, FileError> {
+        let mut probe = vec![0; PROBE_SIZE];
+        getrandom::fill(&mut probe).map_err(failed(Operation::Create, self.path()))?;
+        Ok(SecretSlice::from(probe))
     }
 }

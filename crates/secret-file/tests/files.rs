@@ -250,9 +250,32 @@ fn creates_the_directories_that_are_missing() {
 fn proves_that_it_can_be_written() {
     let (temp, dir) = directory();
     dir.prove_writable().unwrap();
+    dir.prove_room(12).unwrap();
     assert!(everything_in(temp.path()).is_empty());
     fs::remove_dir(temp.path()).unwrap();
     assert!(dir.prove_writable().unwrap_err().is_not_found());
+}
+
+#[test]
+fn one_at_a_time_has_the_lock() {
+    let (temp, dir) = directory();
+    let lock = dir.try_lock().unwrap().unwrap();
+    let other = SecretDir::open(temp.path()).unwrap();
+    assert!(other.try_lock().unwrap().is_none());
+    drop(lock);
+    assert!(other.try_lock().unwrap().is_some());
+}
+
+#[test]
+fn an_empty_directory_is_removed_and_a_full_one_is_not() {
+    let (temp, dir) = directory();
+    assert!(!dir.remove_directory("old").unwrap());
+    fs::create_dir(temp.path().join("old")).unwrap();
+    fs::write(temp.path().join("old/key"), "").unwrap();
+    assert!(dir.remove_directory("old").is_err());
+    fs::remove_file(temp.path().join("old/key")).unwrap();
+    assert!(dir.remove_directory("old").unwrap());
+    assert!(!temp.path().join("old").exists());
 }
 
 proptest! {

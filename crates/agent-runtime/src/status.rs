@@ -12,6 +12,7 @@ use boot_clock::BootTime;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use secret_file::{Attrs, FileError, SecretDir};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{Exit, Failure};
@@ -112,6 +113,16 @@ impl StatusFile {
         let content = serde_json::to_vec(status).unwrap_or_default();
         let directory = SecretDir::create(directory, 0o755)?;
         directory.replace(name, &SecretSlice::from(content), Attrs::mode(0o644)).map(drop)
+    }
+}
+
+impl StatusArgs {
+    /// What the daemon `program` last said besides how it is; `None` where there is nothing that can be read.
+    #[must_use]
+    pub fn last_report<T: DeserializeOwned>(&self, program: &str) -> Option<T> {
+        let content = secret_file::read_file(&self.status_file, MAX_STATUS).ok()?;
+        let status: Status<T> = serde_json::from_slice(content.expose_secret()).ok()?;
+        (status.program == program).then_some(status.details)
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use agent_runtime::{ConnectionArgs, HealthArgs, LogArgs, StatusArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::key_store::{Envelope, KeyStore, KeyStoreError};
+
 /// Initialises Vault once, keeps its key shares safe, and keeps every node unsealed
 ///
 /// On a Vault that was never initialised, unsealer makes 5 key shares of which any 3 unseal it, and stores
@@ -17,6 +19,10 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// Answer on stdout in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
 
     #[command(flatten)]
     pub(crate) vault: ConnectionArgs,
@@ -78,11 +84,39 @@ pub(crate) enum Command {
         #[command(flatten)]
         store: Store,
     },
-    /// Show every node's seal status
-    Status {
-        /// Show it as JSON
+    /// Tell good key shares from damaged ones, by the shares themselves
+    CheckKeys {
+        /// How many shares unseal, where unsealer did not make them
+        #[arg(long, value_name = "NUMBER")]
+        threshold: Option<usize>,
+
+        /// Ask Vault too: a root token is made of the shares and revoked at once
         #[arg(long)]
-        json: bool,
+        prove: bool,
+
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Take in other key shares of this Vault, such as those of a restored snapshot, once it has taken them
+    AdoptKeys {
+        /// Directory with unseal-key-1 and so on, and break-glass/ where there is one; it is not changed
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Make 5 new key shares in the place of those that are here, which are of no use afterwards
+    Rekey {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Show every node's seal status, and what is here to unseal it
+    Status {
+        #[command(flatten)]
+        store: Store,
+        #[command(flatten)]
+        status: StatusArgs,
     },
     /// Say whether a running `unsealer run` keeps every node unsealed; for the container's HEALTHCHECK
     Healthcheck {
@@ -113,13 +147,40 @@ pub(crate) enum HoldState {
 /// Where keys and root token are kept.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Store {
-    /// Directory of the key shares, mode 0700, that only unsealer mounts; made where it is missing
-    #[arg(long, env = "VAULTCREW_KEYS_DIR", value_name = "DIR", hide_env_values = true)]
-    #[arg(default_value = "/vault/keys")]
-    pub(crate) keys_dir: PathBuf,
+    /// Directory of the key shares, mode 0700, that only unsealer mounts; made where it is missing. Given three
+    /// times or more, each holds a part of the shares, and none enough to unseal
+    #[arg(long = "keys-dir", env = "VAULTCREW_KEYS_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(default_value = "/vault/keys", value_delimiter = ',')]
+    keys_dirs: Vec<PathBuf>,
 
     /// File for the root token, in a directory of its own that bootstrap mounts too
     #[arg(long, env = "VAULTCREW_ROOT_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
     #[arg(default_value = "/vault/root/root-token")]
-    pub(crate) root_token_file: PathBuf,
+    root_token_file: PathBuf,
+
+    /// Encrypt the key shares by age to this recipient (age1…), and to others where it is given again
+    #[arg(
+        long = "age-recipient",
+        env = "VAULTCREW_AGE_RECIPIENT",
+        value_name = "RECIPIENT",
+        hide_env_values = true
+    )]
+    #[arg(value_delimiter = ',')]
+    age_recipients: Vec<String>,
+
+    /// File with the age identity that decrypts them, such as a Docker secret
+    #[arg(long, env = "VAULTCREW_AGE_IDENTITY_FILE", value_name = "FILE", hide_env_values = true)]
+    age_identity_file: Option<PathBuf>,
+}
+
+impl Store {
+    /// Whether it was made already.
+    pub(crate) fn exists(&self) -> bool {
+        self.keys_dirs.iter().all(|dir| dir.is_dir())
+    }
+
+    pub(crate) fn open(&self) -> Result<KeyStore, KeyStoreError> {
+        let envelope = Envelope::new(&self.age_recipients, self.age_identity_file.as_deref())?;
+        KeyStore::open(&self.keys_dirs, &self.root_token_file, envelope)
+    }
 }

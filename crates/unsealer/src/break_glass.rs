@@ -7,13 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
-use secret_file::{Attrs, SetFile};
 use vault_client::approle::Role;
 use vault_client::{VaultClient, VaultError, approle, mounts, policy, token};
 
 use crate::error::UnsealerError;
-use crate::key_store::KeyStore;
+use crate::key_store::{Credential, KeyStore};
 
 /// A mount of its own: a change to the services' AppRole mount must not reach it.
 const MOUNT: &str = "vaultcrew-break-glass";
@@ -46,13 +44,7 @@ path "auth/token/revoke-self" {
 ///
 /// Gives whether there is a credential afterwards.
 pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<bool, UnsealerError> {
-    let directory = store.break_glass()?;
-    if directory
-        .names()
-        .map_err(crate::key_store::KeyStoreError::File)?
-        .iter()
-        .any(|name| name == "secret_id")
-    {
+    if store.break_glass_credential()?.is_some() {
         return Ok(true);
     }
     let Some(root_token) = store.root_token()? else { return Ok(false) };
@@ -66,17 +58,14 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<boo
     }
     let role_id = approle::role_id(&root, MOUNT, ROLE, by).await?;
     let secret_id = approle::issue_secret_id(&root, MOUNT, ROLE, &BTreeMap::new(), by).await?.secret_id;
-    prove(client, &role_id, &secret_id).await?;
-
-    let bytes = |value: &SecretString| SecretSlice::from(value.expose_secret().as_bytes().to_vec());
-    let (role_id, secret_id) = (bytes(&role_id), bytes(&secret_id));
-    let attrs = Attrs::mode(0o400);
-    let files = [
-        SetFile { name: "role_id", value: &role_id, attrs },
-        SetFile { name: "secret_id", value: &secret_id, attrs },
-    ];
-    directory.replace_set(&files)?;
-    tracing::info!("the break-glass credential is in {}, proven by a login", directory.path().display());
+    let credential = Credential { role_id, secret_id };
+    let break_glass = log_in(client, &credential).await?;
+    token::revoke_self(&break_glass, break_glass.soon()).await?;
+    store.keep_break_glass_credential(&credential)?;
+    tracing::info!(
+        "the break-glass credential is in {}, proven by a login",
+        store.break_glass_path().display()
+    );
     Ok(true)
 }
 
@@ -97,21 +86,9 @@ async fn make_role(root: &VaultClient) -> Result<(), VaultError> {
     approle::write_role(root, MOUNT, ROLE, &role, by).await
 }
 
-async fn prove(
-    client: &VaultClient,
-    role_id: &SecretString,
-    secret_id: &SecretString,
-) -> Result<(), VaultError> {
-    let break_glass = log_in(client, role_id, secret_id).await?;
-    token::revoke_self(&break_glass, break_glass.soon()).await
-}
-
 /// A client that speaks with a token of the break-glass role.
-pub(crate) async fn log_in(
-    client: &VaultClient,
-    role_id: &SecretString,
-    secret_id: &SecretString,
-) -> Result<VaultClient, VaultError> {
+pub(crate) async fn log_in(client: &VaultClient, credential: &Credential) -> Result<VaultClient, VaultError> {
+    let Credential { role_id, secret_id } = credential;
     let auth = approle::login(client, MOUNT, role_id, secret_id, client.soon()).await?;
     Ok(client.with_token(auth.client_token))
 }

@@ -6,8 +6,10 @@ use agent_runtime::{ConnectionError, Exit, Failure, HealthError, Stopped};
 use secret_file::FileError;
 use vault_client::VaultError;
 
+use crate::adopt::AdoptError;
 use crate::init::InitError;
 use crate::key_store::KeyStoreError;
+use crate::rekey::RekeyError;
 use crate::root::RootError;
 use crate::unseal::UnsealError;
 
@@ -29,6 +31,12 @@ pub enum UnsealerError {
     /// Making or revoking a root token.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// Replacing the key shares.
+    #[error(transparent)]
+    Rekey(#[from] RekeyError),
+    /// Taking in others.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
     /// A request besides those.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -51,6 +59,8 @@ impl Failure for UnsealerError {
             Self::Init(error) => error.exit(),
             Self::Unseal(error) => error.exit(),
             Self::Root(error) => error.exit(),
+            Self::Rekey(error) => error.exit(),
+            Self::Adopt(error) => error.exit(),
             Self::Vault(error) => error.exit(),
             Self::Health(error) => error.exit(),
             Self::Stopped(stopped) => stopped.exit(),

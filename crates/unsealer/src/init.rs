@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use agent_runtime::{Exit, Failure};
 use boot_clock::{BootTime, sleep_until};
+use serde_json::json;
 use vault_client::{VaultClient, VaultError, sys};
 
-use crate::UnsealerError;
-use crate::key_store::{KeyStore, KeyStoreError, Stored};
+use crate::key_store::{KeyStore, KeyStoreError, Place, Stored};
+use crate::output::answer;
+use crate::{UnsealerError, lock};
 
 /// How many key shares are made.
-const SHARES: u8 = 5;
+pub(crate) const SHARES: u8 = 5;
 
 /// How many of them unseal.
-const THRESHOLD: u8 = 3;
+pub(crate) const THRESHOLD: u8 = 3;
 
 /// Between two attempts to store the answer.
 const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -43,8 +45,8 @@ pub enum InitError {
     },
     /// The server is initialised, and its keys are elsewhere.
     #[error(
-        "this Vault is initialised, but {keys_dir} holds no keys for it: mount or copy the directory with \
-         unseal-key-1 to -5 of this Vault there; nothing will be initialised or overwritten"
+        "this Vault is initialised, but {keys_dir} holds no keys for it: mount the directory with unseal-key-1 to -5 \
+         of this Vault there, or take them in by unsealer adopt-keys; nothing will be initialised or overwritten"
     )]
     KeysElsewhere {
         /// The keys directory.
@@ -72,76 +74,102 @@ pub(crate) enum Initialised {
     Now,
     /// It was initialised before, and its keys are here.
     Before,
-    /// It was initialised before, and its keys are not here; it may not need them.
-    Elsewhere {
-        /// Whether anything has to be unsealed, and by shares.
-        needs_keys: bool,
-    },
+    /// It was initialised before, and needs no keys: it unseals itself.
+    UnsealsItself,
 }
 
 /// `unsealer init`.
-pub(crate) async fn command(client: &VaultClient, store: &KeyStore) -> Result<Exit, UnsealerError> {
-    let text = match ensure(client, store).await? {
-        Initialised::Now => format!("initialised; {SHARES} key shares are in {}\n", store.path().display()),
-        Initialised::Before => format!("initialised already; its keys are in {}\n", store.path().display()),
-        Initialised::Elsewhere { needs_keys: false } => {
-            "initialised already, and unseals itself\n".to_owned()
+pub(crate) async fn command(
+    client: &VaultClient,
+    store: &KeyStore,
+    json: bool,
+) -> Result<Exit, UnsealerError> {
+    let keys = store.path().display();
+    let (what, text) = match ensure(client, store).await? {
+        Initialised::Now => ("now", format!("initialised; {SHARES} key shares are in {keys}\n")),
+        Initialised::Before => ("before", format!("initialised already; its keys are in {keys}\n")),
+        Initialised::UnsealsItself => {
+            ("unseals itself", "initialised already, and unseals itself\n".to_owned())
         }
-        Initialised::Elsewhere { needs_keys: true } => return Err(InitError::keys_elsewhere(store).into()),
     };
-    agent_runtime::print(&text)?;
-    Ok(Exit::Done)
+    answer(json, &json!({ "initialised": what, "keys_dir": store.path() }), &text, Exit::Done)
 }
 
 /// Makes sure that Vault is initialised and its keys are in the store, finishing what an earlier run began.
 pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<Initialised, InitError> {
-    let stored = store.stored()?;
-    if let Stored::Received = stored {
-        tracing::warn!("an earlier start was cut off after the initialisation: splitting the answer it kept");
-        store.split()?;
+    let _lock = lock::exclusively(store).await?;
+    if finish(store)? {
         return Ok(Initialised::Now);
     }
     let status = sys::seal_status(client, INIT_NODE, client.soon()).await.map_err(InitError::Vault)?;
-    match (status.initialized, stored) {
-        (true, Stored::Keys(_)) => Ok(Initialised::Before),
-        (true, Stored::Requested) => {
-            Err(InitError::AnswerLost { journal: store.path().join("init-requested").display().to_string() })
-        }
-        (true, _) => Ok(Initialised::Elsewhere { needs_keys: status.is_unsealed_by_shares() }),
-        (false, Stored::Keys(shares)) => {
-            let first = shares.first().map_or(1, |share| share.number);
-            let path = store.path().join(format!("unseal-key-{first}"));
-            Err(InitError::Occupied(KeyStoreError::Occupied { path }))
-        }
+    match (status.initialized, store.stored()?) {
+        (true, Stored::Keys) => Ok(Initialised::Before),
+        (true, _) if !status.is_unsealed_by_shares() => Ok(Initialised::UnsealsItself),
+        (true, Stored::Requested) => Err(InitError::answer_lost(store)),
+        (true, _) => Err(InitError::keys_elsewhere(store)),
+        (false, Stored::Keys) => Err(InitError::occupied(store)?),
         (false, _) => {
+            refuse_where_others_are_initialised(client, store).await?;
             initialise(client, store).await?;
             Ok(Initialised::Now)
         }
     }
 }
 
+/// Splits an answer that an earlier run stored; `false` where there is none.
+pub(crate) fn finish(store: &KeyStore) -> Result<bool, InitError> {
+    match store.stored()? {
+        Stored::Received => {
+            tracing::warn!(
+                "an earlier start was cut off after the initialisation: splitting the answer it kept"
+            );
+            store.split_init_response()?;
+            Ok(true)
+        }
+        Stored::Keys => {
+            store.settle_init()?;
+            Ok(false)
+        }
+        Stored::Nothing | Stored::Requested => Ok(false),
+    }
+}
+
+/// A node that has yet to join a cluster says that it is not initialised; initialising it would make another one.
+async fn refuse_where_others_are_initialised(
+    client: &VaultClient,
+    store: &KeyStore,
+) -> Result<(), InitError> {
+    for node in (0..client.nodes().len()).filter(|&node| node != INIT_NODE) {
+        // One that does not answer says nothing: at the first start the nodes come up one after another.
+        if sys::seal_status(client, node, client.soon()).await.is_ok_and(|status| status.initialized) {
+            return Err(InitError::keys_elsewhere(store));
+        }
+    }
+    Ok(())
+}
+
 async fn initialise(client: &VaultClient, store: &KeyStore) -> Result<(), InitError> {
-    store.prepare()?;
+    store.prepare_init()?;
     tracing::info!("initialising Vault with {SHARES} key shares, threshold {THRESHOLD}");
     let reply = match sys::init(client, INIT_NODE, SHARES, THRESHOLD).await {
         Ok(reply) => reply,
         Err(error) => {
             // A clear refusal (another init was first) made no keys. After anything else they may exist.
             if error.certainly_undone() {
-                store.withdraw()?;
+                store.withdraw_init()?;
             }
             return Err(InitError::Vault(error));
         }
     };
     keep(store, &reply.body).await;
-    store.split()?;
+    store.split_init_response()?;
     tracing::info!("the key shares are in {}", store.path().display());
     Ok(())
 }
 
 /// Puts the answer on the disk, however long that takes: until then this process holds the only copy.
 async fn keep(store: &KeyStore, body: &[u8]) {
-    while let Err(error) = store.keep_response(body) {
+    while let Err(error) = store.keep_init_response(body) {
         tracing::error!(
             "{}. THE KEYS OF THIS VAULT ARE IN THE MEMORY OF THIS PROCESS ALONE: do not stop it, mend this, and it \
              goes on",
@@ -154,6 +182,17 @@ async fn keep(store: &KeyStore, body: &[u8]) {
 impl InitError {
     pub(crate) fn keys_elsewhere(store: &KeyStore) -> Self {
         Self::KeysElsewhere { keys_dir: store.path().display().to_string() }
+    }
+
+    pub(crate) fn answer_lost(store: &KeyStore) -> Self {
+        Self::AnswerLost { journal: store.init_journal().display().to_string() }
+    }
+
+    pub(crate) fn occupied(store: &KeyStore) -> Result<Self, KeyStoreError> {
+        let shares = store.shares(Place::Current)?;
+        let first = shares.found.first().map(|share| share.path.clone());
+        let path = first.unwrap_or_else(|| store.path().to_owned());
+        Ok(Self::Occupied(KeyStoreError::Occupied { path }))
     }
 }
 
@@ -186,7 +225,7 @@ mod tests {
             .mount(&server)
             .await;
         let dir = tempfile::tempdir().unwrap();
-        let store = KeyStore::open(&dir.path().join("keys"), &dir.path().join("root/root-token")).unwrap();
+        let store = KeyStore::in_dir(dir.path());
         let settings = Settings {
             addresses: vec![server.uri().parse().unwrap()],
             ca_certificates: None,
@@ -206,7 +245,7 @@ mod tests {
     async fn an_answer_is_kept_and_split() {
         let (result, store, _dir) = attempt(ResponseTemplate::new(200).set_body_string(ANSWER)).await;
         assert_eq!(result.unwrap(), Initialised::Now);
-        assert!(matches!(store.stored().unwrap(), Stored::Keys(shares) if shares.len() == 5));
+        assert!(store.shares(Place::Current).unwrap().found.len() == 5);
     }
 
     #[tokio::test]

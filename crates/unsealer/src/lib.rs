@@ -1,61 +1,90 @@
 //! `unsealer`: initialises Vault once, keeps its key shares safe, and keeps every node unsealed.
 //!
 //! In the order of its job: `key_store` proves that keys can be kept, `init` initialises and keeps them,
-//! `unseal` unseals with any good three of them, `break_glass` makes the credential that later regains
-//! root, `watch` does all of that again and again. `root` makes a root token when one is needed.
+//! `unseal` unseals with any good three of them (`shamir` tells which those are), `break_glass` makes the
+//! credential that later regains root, `watch` does all of that again and again, and `status` shows it. For other
+//! days: `root` makes a root token when one is needed, `rekey` makes new shares, `check_keys` tells good ones from
+//! damaged ones, `adopt` takes in others.
 
+mod adopt;
 mod args;
 mod break_glass;
+mod check_keys;
 mod error;
 mod init;
 mod key_store;
-mod nodes;
+mod lock;
+mod output;
+mod rekey;
 mod root;
+mod shamir;
+mod status;
 mod unseal;
 mod watch;
 
 pub use args::Args;
 pub use error::UnsealerError;
 
-use agent_runtime::{Exit, Shutdown, StatusFile};
+use std::sync::Arc;
 
-use crate::args::{Command, HoldState, Store};
+use agent_runtime::{Exit, Shutdown, StatusFile};
+use serde_json::json;
+use vault_client::VaultClient;
+
+use crate::args::{Command, HoldState};
 use crate::key_store::KeyStore;
+use crate::output::answer;
 
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, UnsealerError> {
-    let client = args.vault.client()?;
+    let json = args.json;
     match &args.command {
         Command::Run { store, status, reseal_policy } => {
             let status = StatusFile::new(status, "unsealer");
-            watch::watch(&client, &open(store)?, *reseal_policy, status, &shutdown).await
+            let store = Arc::new(store.open()?);
+            watch::watch(client(&args)?, client(&args)?, store, *reseal_policy, status, &shutdown).await
         }
-        // Not to be stopped between the request and the stored answer, which nobody can ask for again.
-        Command::Init { store } => init::command(&client, &open(store)?).await,
-        Command::Unseal { store } => shutdown.or_stop(unseal::command(&client, &open(store)?)).await?,
-        Command::GenerateRoot { store } => root::generate(&client, &open(store)?).await,
-        Command::RevokeRoot { store } => root::revoke(&client, &open(store)?).await,
-        Command::Hold { state, store } => hold(&open(store)?, *state),
-        Command::Status { json } => shutdown.or_stop(nodes::command(&client, *json)).await?,
+        // Not to be stopped between a request and its stored answer, which nobody can ask for again.
+        Command::Init { store } => init::command(&client(&args)?, &store.open()?, json).await,
+        Command::GenerateRoot { store } => root::generate(&client(&args)?, &store.open()?, json).await,
+        Command::RevokeRoot { store } => root::revoke(&client(&args)?, &store.open()?, json).await,
+        Command::Rekey { store } => rekey::command(&client(&args)?, &store.open()?, json).await,
+        Command::AdoptKeys { from, store } => {
+            adopt::command(&client(&args)?, &store.open()?, from, json).await
+        }
+        Command::Unseal { store } => {
+            shutdown.or_stop(unseal::command(&client(&args)?, &store.open()?, json)).await?
+        }
+        Command::CheckKeys { threshold, prove, store } => {
+            check_keys::command(&client(&args)?, &store.open()?, *threshold, *prove, json).await
+        }
+        Command::Hold { state, store } => hold(&store.open()?, *state, json),
+        Command::Status { store, status } => {
+            let local = status::Local::of_existing(store);
+            shutdown.or_stop(status::show(&client(&args)?, local, Some(status), json)).await?
+        }
         Command::Healthcheck { health } => {
-            agent_runtime::print(&format!("{}\n", health.check("unsealer")?))?;
-            Ok(Exit::Done)
+            let state = health.check("unsealer")?;
+            answer(json, &json!({ "healthy": true, "state": state }), &format!("{state}\n"), Exit::Done)
         }
     }
 }
 
-/// `unsealer hold`: a running unsealer finds it at its next look.
-fn hold(store: &KeyStore, state: HoldState) -> Result<Exit, UnsealerError> {
-    let changed = store.hold(state == HoldState::On)?;
-    agent_runtime::print(match (state, changed) {
-        (HoldState::On, true) => "held: what is sealed stays sealed until unsealer hold off\n",
-        (HoldState::On, false) => "held already\n",
-        (HoldState::Off, true) => "the hold is over: what is sealed is unsealed\n",
-        (HoldState::Off, false) => "there was no hold\n",
-    })?;
-    Ok(Exit::Done)
+fn client(args: &Args) -> Result<VaultClient, UnsealerError> {
+    Ok(args.vault.client_without_namespace(
+        "initialising, unsealing and root belong to the whole server; leave it out for unsealer",
+    )?)
 }
 
-fn open(store: &Store) -> Result<KeyStore, UnsealerError> {
-    Ok(KeyStore::open(&store.keys_dir, &store.root_token_file)?)
+/// `unsealer hold`: a running unsealer finds it at its next look.
+fn hold(store: &KeyStore, state: HoldState, json: bool) -> Result<Exit, UnsealerError> {
+    let on = state == HoldState::On;
+    let changed = store.hold(on)?;
+    let text = match (on, changed) {
+        (true, true) => "held: what is sealed stays sealed until unsealer hold off\n",
+        (true, false) => "held already\n",
+        (false, true) => "the hold is over: what is sealed is unsealed\n",
+        (false, false) => "there was no hold\n",
+    };
+    answer(json, &json!({ "held": on, "changed": changed }), text, Exit::Done)
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use agent_runtime::{Exit, Failure};
 use boot_clock::{BootTime, sleep_until};
+use tokio::task::JoinSet;
 use vault_client::sys::SealStatus;
 use vault_client::{VaultClient, VaultError, sys};
 
-use crate::key_store::{KeyShare, KeyStore, Stored};
-use crate::{UnsealerError, nodes};
+use crate::key_store::{KeyStore, KeyStoreError, Place, Rekey, Shares};
+use crate::{UnsealerError, rekey, status};
 
 /// How long a raft follower may take from the last share to being unsealed (some 0.5 s).
 const LATE_UNSEAL: Duration = Duration::from_secs(5);
@@ -29,17 +30,20 @@ pub enum UnsealError {
     #[error("the node took the shares and stays sealed; it is tried again")]
     Unsettled,
     /// There are fewer shares than the server wants.
-    #[error("{found} key shares are here, but this Vault is unsealed by {threshold}")]
+    #[error("{found} usable key shares are here, but this Vault is unsealed by {threshold}{unreadable}")]
     TooFew {
         /// How many are in the key store.
         found: usize,
         /// How many are needed.
         threshold: usize,
+        /// The first that could not be read, and why.
+        unreadable: String,
     },
     /// No combination of the shares unseals.
     #[error(
         "every combination of the {shares} key shares was refused: they belong to another Vault, or too many are \
-         damaged. Nothing was changed; put this Vault's own shares in their place and start again"
+         damaged (unsealer check-keys tells which). Nothing was changed; put this Vault's own shares in their place, \
+         by unsealer adopt-keys, and start again"
     )]
     AllRefused {
         /// How many shares there are.
@@ -57,23 +61,64 @@ impl Failure for UnsealError {
     }
 }
 
+/// What unsealed a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsealed {
+    /// Nothing: it was unsealed, or does that itself.
+    Before,
+    /// The shares of this place.
+    By(Place),
+}
+
+/// The sets of shares that may unseal, the likeliest first: more than one around a rekey.
+#[derive(Clone, Debug)]
+pub(crate) struct KeySets(pub(crate) Vec<(Place, Shares)>);
+
+impl KeySets {
+    pub(crate) fn read(store: &KeyStore) -> Result<Self, KeyStoreError> {
+        let places = match store.rekey()? {
+            Rekey::Staged => [Place::Rekeyed, Place::Current, Place::BeforeRekey],
+            Rekey::None | Rekey::Requested | Rekey::Received => {
+                [Place::Current, Place::BeforeRekey, Place::Rekeyed]
+            }
+        };
+        let read = places.into_iter().map(|place| Ok((place, store.shares(place)?)));
+        let sets = read.collect::<Result<Vec<_>, KeyStoreError>>()?;
+        Ok(Self(sets.into_iter().filter(|(_, shares)| !shares.is_empty()).collect()))
+    }
+
+    /// A number that differs where any share does.
+    pub(crate) fn fingerprint(&self, key: &impl std::hash::BuildHasher) -> u64 {
+        key.hash_one(self.0.iter().map(|(_, shares)| shares.fingerprint(key)).collect::<Vec<_>>())
+    }
+}
+
 /// `unsealer unseal`: every node is tried, and the first failure told at the end. Who orders that means it: a
 /// hold is over.
-pub(crate) async fn command(client: &VaultClient, store: &KeyStore) -> Result<Exit, UnsealerError> {
-    let shares = match store.stored()? {
-        Stored::Keys(shares) => shares,
-        Stored::Nothing | Stored::Requested | Stored::Received => Vec::new(),
-    };
+pub(crate) async fn command(
+    client: &VaultClient,
+    store: &KeyStore,
+    json: bool,
+) -> Result<Exit, UnsealerError> {
+    let sets = KeySets::read(store)?;
     if store.hold(false)? {
         tracing::info!("the hold is over");
     }
-    let mut failure = None;
+    let mut unsealing = JoinSet::new();
     for node in 0..client.nodes().len() {
-        if let Err(error) = ensure(client, node, &shares).await {
-            failure = failure.or(Some(error));
+        let (client, sets) = (client.clone(), sets.clone());
+        unsealing.spawn(async move { ensure(&client, node, &sets).await });
+    }
+    let (mut by, mut failure) = (Vec::new(), None);
+    for result in unsealing.join_all().await {
+        match result {
+            Ok(Unsealed::By(place)) => by.push(place),
+            Ok(Unsealed::Before) => {}
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
-    let exit = nodes::command(client, false).await;
+    rekey::note_unsealed_by(store, &by, failure.is_none())?;
+    let exit = status::show(client, Some(status::Local::of(store)?), None, json).await;
     failure.map_or(exit, |error| Err(error.into()))
 }
 
@@ -81,54 +126,59 @@ pub(crate) async fn command(client: &VaultClient, store: &KeyStore) -> Result<Ex
 pub(crate) async fn ensure(
     client: &VaultClient,
     node: usize,
-    shares: &[KeyShare],
-) -> Result<(), UnsealError> {
-    let status = sys::seal_status(client, node, client.soon()).await.map_err(UnsealError::Vault)?;
+    sets: &KeySets,
+) -> Result<Unsealed, UnsealError> {
+    let status = seal_status(client, node).await?;
     if !status.initialized {
         return Err(UnsealError::NotInitialised);
     }
     if !status.sealed || !status.is_unsealed_by_shares() {
-        return Ok(());
-    }
-    unseal(client, node, shares, &status).await
-}
-
-async fn unseal(
-    client: &VaultClient,
-    node: usize,
-    shares: &[KeyShare],
-    status: &SealStatus,
-) -> Result<(), UnsealError> {
-    let threshold = status.threshold;
-    if shares.len() < threshold {
-        return Err(UnsealError::TooFew { found: shares.len(), threshold });
+        return Ok(Unsealed::Before);
     }
     if status.progress > 0 {
         // Shares of an unfinished attempt would be counted in.
         reset(client, node).await?;
     }
-    let mut refused = Vec::new();
-    for combination in combinations(shares.len(), threshold) {
-        if offer(client, node, shares, &combination).await? {
-            for index in damaged(&refused, &combination) {
-                tracing::warn!("unseal-key-{} is damaged or of another Vault", shares[index].number);
-            }
+    let mut error = UnsealError::too_few(&Shares::default(), status.threshold);
+    for (place, shares) in &sets.0 {
+        match unseal(client, node, shares, status.threshold).await {
+            Ok(()) => return Ok(Unsealed::By(*place)),
+            Err(refused @ (UnsealError::AllRefused { .. } | UnsealError::TooFew { .. })) => error = refused,
+            Err(other) => return Err(other),
+        }
+    }
+    // Somebody else may have been faster, with shares of their own between ours.
+    if seal_status(client, node).await?.sealed { Err(error) } else { Ok(Unsealed::Before) }
+}
+
+async fn unseal(
+    client: &VaultClient,
+    node: usize,
+    shares: &Shares,
+    threshold: usize,
+) -> Result<(), UnsealError> {
+    let candidates = shares.candidates(threshold);
+    if candidates.is_empty() {
+        return Err(UnsealError::too_few(shares, threshold));
+    }
+    for candidate in candidates {
+        if offer(client, node, shares, &candidate.offer).await? {
+            shares.warn_of_damage(&candidate);
             return Ok(());
         }
-        refused.push(combination);
     }
-    Err(UnsealError::AllRefused { shares: shares.len() })
+    Err(UnsealError::AllRefused { shares: shares.found.len() })
 }
 
 /// Offers the shares with these indices; `false` where the server refuses them.
 async fn offer(
     client: &VaultClient,
     node: usize,
-    shares: &[KeyShare],
-    combination: &[usize],
+    shares: &Shares,
+    offer: &[usize],
 ) -> Result<bool, UnsealError> {
-    for &index in combination {
-        match sys::unseal(client, node, &shares[index].value, client.soon()).await {
+    for &index in offer {
+        match sys::unseal(client, node, &shares.found[index].value, client.soon()).await {
             Ok(status) if !status.sealed => return Ok(true),
             Ok(_) => {}
             // The last share of a wrong combination, or one that is no share at all.
@@ -148,8 +198,7 @@ async fn offer(
 async fn settle(client: &VaultClient, node: usize) -> Result<bool, UnsealError> {
     let end = BootTime::now() + LATE_UNSEAL;
     loop {
-        let status = sys::seal_status(client, node, client.soon()).await.map_err(UnsealError::Vault)?;
-        if !status.sealed {
+        if !seal_status(client, node).await?.sealed {
             return Ok(true);
         }
         if BootTime::now() >= end {
@@ -160,82 +209,19 @@ async fn settle(client: &VaultClient, node: usize) -> Result<bool, UnsealError> 
     }
 }
 
+async fn seal_status(client: &VaultClient, node: usize) -> Result<SealStatus, UnsealError> {
+    sys::seal_status(client, node, client.soon()).await.map_err(UnsealError::Vault)
+}
+
 async fn reset(client: &VaultClient, node: usize) -> Result<(), UnsealError> {
     sys::reset_unseal(client, node, client.soon()).await.map(drop).map_err(UnsealError::Vault)
 }
 
-/// Every way to take `size` of `count`, the first ones first.
-pub(crate) fn combinations(count: usize, size: usize) -> impl Iterator<Item = Vec<usize>> {
-    let mut next = (size <= count).then(|| (0..size).collect::<Vec<_>>());
-    std::iter::from_fn(move || {
-        let current = next.take()?;
-        // The last index that can still move on does, and the ones behind it follow close up.
-        if let Some(place) = (0..size).rev().find(|&place| current[place] < count - size + place) {
-            let mut following = current.clone();
-            following[place] += 1;
-            for behind in place + 1..size {
-                following[behind] = following[behind - 1] + 1;
-            }
-            next = Some(following);
-        }
-        Some(current)
-    })
-}
-
-/// The shares that must be damaged, given that `good` ones unsealed: those that are the only other one in a
-/// refused combination.
-fn damaged(refused: &[Vec<usize>], good: &[usize]) -> Vec<usize> {
-    let mut found: Vec<usize> = refused
-        .iter()
-        .filter_map(|combination| {
-            let mut others = combination.iter().filter(|index| !good.contains(index));
-            others.next().filter(|_| others.next().is_none()).copied()
-        })
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn three_of_five_in_ten_ways() {
-        let all: Vec<_> = combinations(5, 3).collect();
-        assert_eq!(all.len(), 10);
-        assert_eq!(
-            (all[0].as_slice(), all[1].as_slice(), all[9].as_slice()),
-            (&[0, 1, 2][..], &[0, 1, 3][..], &[2, 3, 4][..])
-        );
-        assert_eq!(combinations(3, 3).count(), 1);
-        assert_eq!(combinations(2, 3).count(), 0);
-        assert_eq!(combinations(4, 1).count(), 4);
-    }
-
-    proptest! {
-        #[test]
-        fn up_to_two_damaged_shares_still_unseal_and_none_is_blamed_wrongly(
-            bad in proptest::collection::btree_set(0_usize..5, 0..=2),
-        ) {
-            let mut refused = Vec::new();
-            for combination in combinations(5, 3) {
-                if combination.iter().any(|index| bad.contains(index)) {
-                    refused.push(combination);
-                    continue;
-                }
-                let blamed = damaged(&refused, &combination);
-                prop_assert!(blamed.iter().all(|index| bad.contains(index)));
-                // A single damaged share that was in the way is always found.
-                if bad.len() == 1 && !refused.is_empty() {
-                    prop_assert_eq!(blamed, bad.iter().copied().collect::<Vec<_>>());
-                }
-                return Ok(());
-            }
-            prop_assert!(false, "three good shares did not unseal");
-        }
+impl UnsealError {
+    fn too_few(shares: &Shares, threshold: usize) -> Self {
+        let unreadable = shares.unreadable.first();
+        let unreadable =
+            unreadable.map_or(String::new(), |(path, why)| format!("; {}: {why}", path.display()));
+        Self::TooFew { found: shares.found.len(), threshold, unreadable }
     }
 }

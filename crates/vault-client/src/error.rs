@@ -114,6 +114,11 @@ impl VaultError {
         }
     }
 
+    /// Whether this server may not have the endpoint at all: an unknown path is denied to whoever is not root.
+    pub(crate) const fn is_unknown_endpoint(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::Denied { .. } | Self::Refused { status: 405, .. })
+    }
+
     /// How long the server asked to be left alone.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {

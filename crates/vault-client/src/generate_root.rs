@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::endpoint::Plain;
-use crate::{Reply, Retry, Target, VaultClient, VaultError};
+use crate::{Retry, Target, VaultClient, VaultError};
 
 /// The newer endpoints first: they want a token besides the shares.
 const GENERATIONS: [&str; 2] = ["sys/generate-root-token", "sys/generate-root"];
@@ -49,10 +49,7 @@ struct Progress {
 pub async fn start(client: &VaultClient, by: Instant) -> Result<Attempt, VaultError> {
     let [newer, older] = GENERATIONS;
     match start_at(newer, client, by).await {
-        // The newer endpoints are unknown there; an unknown path is denied to whoever is not root.
-        Err(
-            VaultError::NotFound { .. } | VaultError::Denied { .. } | VaultError::Refused { status: 405, .. },
-        ) => start_at(older, client, by).await,
+        Err(error) if error.is_unknown_endpoint() => start_at(older, client, by).await,
         result => result,
     }
 }
@@ -60,7 +57,7 @@ pub async fn start(client: &VaultClient, by: Instant) -> Result<Attempt, VaultEr
 async fn start_at(endpoints: &'static str, client: &VaultClient, by: Instant) -> Result<Attempt, VaultError> {
     let request = Plain::post(format!("{endpoints}/attempt"), json!({}));
     let reply = client.call(Target::Leader, request, Retry::Never, by).await?;
-    let Progress { nonce, required, otp, .. } = progress(&reply)?;
+    let Progress { nonce, required, otp, .. } = reply.data_or_flat()?;
     let pad = otp.ok_or_else(|| reply.unexpected("no one-time pad".to_owned()))?;
     Ok(Attempt { endpoints, nonce, pad, required })
 }
@@ -75,7 +72,7 @@ pub async fn provide(
     let body = json!({ "nonce": attempt.nonce, "key": share.expose_secret() });
     let request = Plain::post(format!("{}/update", attempt.endpoints), body);
     let reply = client.call(Target::Leader, request, Retry::Never, by).await?;
-    let Progress { complete, encoded_token, .. } = progress(&reply)?;
+    let Progress { complete, encoded_token, .. } = reply.data_or_flat()?;
     if !complete {
         return Ok(None);
     }
@@ -85,15 +82,16 @@ pub async fn provide(
         .ok_or_else(|| reply.unexpected("an encoded token that does not fit its one-time pad".to_owned()))
 }
 
-/// Ends a generation without a token.
-pub async fn cancel(client: &VaultClient, attempt: &Attempt, by: Instant) -> Result<(), VaultError> {
-    let request = Plain::delete(format!("{}/attempt", attempt.endpoints));
-    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
-}
-
-/// OpenBao's newer endpoints nest their answer under `data`.
-fn progress(reply: &Reply) -> Result<Progress, VaultError> {
-    reply.data().or_else(|_| reply.json())
+/// Ends whatever generation is under way, without a token.
+pub async fn cancel(client: &VaultClient, by: Instant) -> Result<(), VaultError> {
+    let [newer, older] = GENERATIONS;
+    let end = |endpoints: &str| Plain::delete(format!("{endpoints}/attempt"));
+    match client.call(Target::Leader, end(newer), Retry::Idempotent, by).await {
+        Err(error) if error.is_unknown_endpoint() => {
+            client.call(Target::Leader, end(older), Retry::Idempotent, by).await.map(drop)
+        }
+        result => result.map(drop),
+    }
 }
 
 fn decode(encoded: &SecretString, pad: &SecretString) -> Option<SecretString> {

@@ -5,7 +5,7 @@
 //! and turns each failure into a [`VaultError`] that says what was asked of whom, in the server's own words,
 //! without a secret in it. No other crate of the workspace knows vaultrs.
 //!
-//! One module for each part of the API: [`sys`], [`generate_root`], [`policy`], [`mounts`], [`approle`], [`kv2`], [`token`].
+//! One module for each part of the API: [`sys`], [`generate_root`], [`rekey`], [`policy`], [`mounts`], [`approle`], [`kv2`], [`token`].
 
 mod address;
 mod call;
@@ -22,6 +22,7 @@ pub mod generate_root;
 pub mod kv2;
 pub mod mounts;
 pub mod policy;
+pub mod rekey;
 pub mod sys;
 pub mod token;
 

@@ -53,6 +53,11 @@ impl Reply {
         self.json::<Wrapped<T>>().map(|wrapped| wrapped.data)
     }
 
+    /// The answer's fields, wherever this server's generation has them: under `data`, or flat.
+    pub(crate) fn data_or_flat<T: DeserializeOwned>(&self) -> Result<T, VaultError> {
+        self.data().or_else(|_| self.json())
+    }
+
     /// The error for an answer whose content cannot be what the API gives.
     pub(crate) fn unexpected(&self, why: String) -> VaultError {
         VaultError::Unexpected {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 use vaultrs::api::token::requests::{RenewTokenSelfRequest, RevokeTokenSelfRequest};
 
+use crate::endpoint::Plain;
 use crate::{Reply, Retry, Target, VaultClient, VaultError};
 
 /// The `auth` object of a login or a renewal.
@@ -28,6 +29,17 @@ pub struct Auth {
 pub async fn renew_self(client: &VaultClient, by: Instant) -> Result<Auth, VaultError> {
     let request = RenewTokenSelfRequest { increment: None };
     auth(&client.call(Target::Leader, request, Retry::Never, by).await?)
+}
+
+/// `GET auth/token/lookup-self`: whether the client's own token is good. One that may not look itself up counts as
+/// one that is not.
+pub async fn is_valid(client: &VaultClient, by: Instant) -> Result<bool, VaultError> {
+    let request = Plain::get("auth/token/lookup-self");
+    match client.call(Target::Leader, request, Retry::Idempotent, by).await {
+        Ok(_) => Ok(true),
+        Err(VaultError::Denied { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// `POST auth/token/revoke-self`: the client's own token and its leases.

@@ -93,10 +93,8 @@ impl Crew {
     pub(crate) fn unsealer(&self, subcommand: &str) -> Command {
         let mut command = self.connected(self.programs.unsealer());
         command.arg(subcommand);
-        if subcommand != "status" {
-            command.args(["--keys-dir", "keys", "--root-token-file", "root/root-token"]);
-        }
-        if subcommand == "run" {
+        command.args(["--keys-dir", "keys", "--root-token-file", "root/root-token"]);
+        if ["run", "status"].contains(&subcommand) {
             command.args(["--status-file", "run/unsealer.json"]);
         }
         command

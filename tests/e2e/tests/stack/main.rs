@@ -8,6 +8,7 @@ mod cluster;
 mod database;
 mod freshness;
 mod help;
+mod keys;
 mod kills;
 mod refusals;
 mod restart;

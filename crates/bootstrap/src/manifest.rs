@@ -41,9 +41,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub use error::{Fault, ManifestError, ManifestErrors};
-pub use file::Manifest;
-pub use resolve::resolve;
+pub use error::{Fault, ManifestError, ManifestErrors, Place};
+pub use file::{Manifest, WrittenTtl};
+pub use resolve::{resolve, resolve_past_faults};
 
 /// What the manifest and the convention make of a `.env` file.
 #[derive(Debug, Default)]

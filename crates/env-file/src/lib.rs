@@ -10,5 +10,5 @@ mod parse;
 mod write;
 
 pub use error::{Fault, ParseError, ParseErrors, UnknownDialect, WriteError};
-pub use parse::{Entry, EnvFile, ReadDialect, parse};
+pub use parse::{Entry, EnvFile, ReadDialect, parse, parse_past_faults};
 pub use write::{Dialect, write};

@@ -111,6 +111,13 @@ impl EnvFile {
 ///
 /// All faults are told at once. A leading byte order mark and lines that end in CRLF are accepted.
 pub fn parse(bytes: &[u8], path: &Path, dialect: ReadDialect) -> Result<EnvFile, ParseErrors> {
+    let (file, errors) = parse_past_faults(bytes, path, dialect);
+    errors.map_or(Ok(file), Err)
+}
+
+/// Reads as [`parse`] does, and gives what can be read besides the faults: for one who looks on.
+#[must_use]
+pub fn parse_past_faults(bytes: &[u8], path: &Path, dialect: ReadDialect) -> (EnvFile, Option<ParseErrors>) {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let (text, whole) = match str::from_utf8(bytes) {
         Ok(text) => (text, unreadable(text, dialect)),
@@ -128,9 +135,10 @@ pub fn parse(bytes: &[u8], path: &Path, dialect: ReadDialect) -> Result<EnvFile,
         None => read(text, dialect, &lines, &mut file),
     };
     if refusals.is_empty() {
-        return Ok(file);
+        return (file, None);
     }
-    Err(ParseErrors(refusals.into_iter().map(|refusal| refusal.at(&lines, path)).collect()))
+    let errors = refusals.into_iter().map(|refusal| refusal.at(&lines, path)).collect();
+    (file, Some(ParseErrors(errors)))
 }
 
 /// What makes a file unreadable as a whole, so that the rest of it is not looked at.

@@ -16,11 +16,23 @@ use super::{FileAttrs, GenerateSpec, Ttls};
 #[derive(Debug, Default)]
 pub struct Manifest {
     pub(super) path: PathBuf,
-    pub(super) ignore: Vec<Pattern>,
+    pub(super) ignore: Vec<(Place, Pattern)>,
     pub(super) keys: Vec<KeyRule>,
     pub(super) generate: Vec<(Place, GenerateSpec)>,
     pub(super) defaults: Settings,
     pub(super) services: BTreeMap<String, ServiceRules>,
+    pub(super) ttls: Vec<WrittenTtl>,
+}
+
+/// A time to live that the manifest sets.
+#[derive(Clone, Copy, Debug)]
+pub struct WrittenTtl {
+    /// Where.
+    pub place: Place,
+    /// Which: `token_ttl`, `token_max_ttl` or `secret_id_ttl`.
+    pub name: &'static str,
+    /// How long.
+    pub ttl: Duration,
 }
 
 /// One entry of `[keys]`.
@@ -90,18 +102,47 @@ impl Manifest {
 
     /// Reads `text`. `path` only names the file in errors, which are told all at once once it is TOML.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestErrors> {
+        let (manifest, errors) = Self::parse_past_faults(text, path);
+        if errors.is_empty() { Ok(manifest) } else { Err(ManifestErrors(errors)) }
+    }
+
+    /// Reads `text` as [`parse`](Self::parse) does; what is at fault is left out.
+    #[must_use]
+    pub fn parse_past_faults(text: &str, path: &Path) -> (Self, Vec<ManifestError>) {
         let error = |(place, fault)| ManifestError { path: path.to_owned(), place: Some(place), fault };
-        let written: Written = toml::from_str(text).map_err(|toml| {
-            let offset = toml.span().map_or(0, |span| span.start);
-            ManifestErrors(vec![error((Place::of(text, offset), Fault::Toml(toml.message().to_owned())))])
-        })?;
-        let mut reading = Reading { text, faults: Vec::new() };
-        let manifest = reading.manifest(written, path);
-        if reading.faults.is_empty() {
-            return Ok(manifest);
-        }
+        let written: Written = match toml::from_str(text) {
+            Ok(written) => written,
+            Err(toml) => {
+                let place = Place::of(text, toml.span().map_or(0, |span| span.start));
+                return (Self::empty(), vec![error((place, Fault::Toml(toml.message().to_owned())))]);
+            }
+        };
+        let mut reading = Reading { text, faults: Vec::new(), ttls: Vec::new() };
+        let mut manifest = reading.manifest(written, path);
+        manifest.ttls = reading.ttls;
         reading.faults.sort_by_key(|(place, _)| (place.line, place.column));
-        Err(ManifestErrors(reading.faults.into_iter().map(error).collect()))
+        (manifest, reading.faults.into_iter().map(error).collect())
+    }
+
+    /// Every time to live that it sets.
+    #[must_use]
+    pub fn ttls(&self) -> &[WrittenTtl] {
+        &self.ttls
+    }
+
+    /// The keys of `[generate]`, as `.env` would have them, and their places.
+    pub fn generated(&self) -> impl Iterator<Item = (Place, &str)> {
+        self.generate.iter().map(|(place, spec)| (*place, spec.env_key.as_str()))
+    }
+
+    /// The entries of `ignore` that speak of none of `keys`, as written, and their places.
+    pub fn ignored_in_vain<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a str> + Clone,
+    ) -> impl Iterator<Item = (Place, String)> {
+        let in_vain = move |pattern: &Pattern| !keys.clone().any(|key| pattern.fits(key).is_some());
+        let ignore = self.ignore.iter().filter(move |(_, pattern)| in_vain(pattern));
+        ignore.map(|(place, pattern)| (*place, pattern.to_string()))
     }
 }
 
@@ -158,11 +199,13 @@ struct WrittenService {
 struct Reading<'a> {
     text: &'a str,
     faults: Vec<(Place, Fault)>,
+    ttls: Vec<WrittenTtl>,
 }
 
 impl Reading<'_> {
     fn manifest(&mut self, written: Written, path: &Path) -> Manifest {
-        let ignore: Vec<Pattern> = written.ignore.iter().filter_map(|text| self.pattern(text)).collect();
+        let ignore = written.ignore.iter().filter_map(|text| Some((self.place(text), self.pattern(text)?)));
+        let ignore: Vec<(Place, Pattern)> = ignore.collect();
         let keys = written.keys.into_iter().filter_map(|(key, services)| self.rule(&key, services, &ignore));
         let keys = keys.collect();
         let generate =
@@ -178,7 +221,7 @@ impl Reading<'_> {
             (name.into_inner(), rules)
         });
         let services = services.collect();
-        Manifest { path: path.to_owned(), ignore, keys, generate, defaults, services }
+        Manifest { path: path.to_owned(), ignore, keys, generate, defaults, services, ttls: Vec::new() }
     }
 
     fn place<T>(&self, spanned: &Spanned<T>) -> Place {
@@ -199,13 +242,13 @@ impl Reading<'_> {
         &mut self,
         key: &Spanned<String>,
         services: Vec<Spanned<String>>,
-        ignore: &[Pattern],
+        ignore: &[(Place, Pattern)],
     ) -> Option<KeyRule> {
         let pattern = self.pattern(key)?;
         self.read(key, |text| {
             if services.is_empty() {
                 Err(Fault::NoServices(text.clone()))
-            } else if ignore.contains(&pattern) {
+            } else if ignore.iter().any(|(_, ignored)| *ignored == pattern) {
                 Err(Fault::GivenAndIgnored(text.clone()))
             } else {
                 Ok(())
@@ -233,9 +276,17 @@ impl Reading<'_> {
     }
 
     fn settings(&mut self, written: &WrittenDefaults) -> Settings {
-        let [token_ttl, token_max_ttl, secret_id_ttl] =
-            [&written.token_ttl, &written.token_max_ttl, &written.secret_id_ttl]
-                .map(|ttl| ttl.as_ref().and_then(|ttl| self.read(ttl, |text| whole_seconds(text))));
+        let [token_ttl, token_max_ttl, secret_id_ttl] = [
+            ("token_ttl", &written.token_ttl),
+            ("token_max_ttl", &written.token_max_ttl),
+            ("secret_id_ttl", &written.secret_id_ttl),
+        ]
+        .map(|(name, written)| {
+            let written = written.as_ref()?;
+            let ttl = self.read(written, |text| whole_seconds(text))?;
+            self.ttls.push(WrittenTtl { place: self.place(written), name, ttl });
+            Some(ttl)
+        });
         let file_mode =
             written.file_mode.as_ref().and_then(|mode| self.read(mode, |text| private_mode(text)));
         let (file_owner, file_group) = (written.file_owner, written.file_group);

@@ -17,6 +17,17 @@ pub fn resolve(
     service_names: &[String],
     env: &EnvFile,
 ) -> Result<Resolved, ManifestErrors> {
+    let (resolved, errors) = resolve_past_faults(manifest, service_names, env);
+    if errors.is_empty() { Ok(resolved) } else { Err(ManifestErrors(errors)) }
+}
+
+/// Decides as [`resolve`] does; what is at fault is left out.
+#[must_use]
+pub fn resolve_past_faults(
+    manifest: &Manifest,
+    service_names: &[String],
+    env: &EnvFile,
+) -> (Resolved, Vec<ManifestError>) {
     let mut resolution = Resolution::new(manifest, service_names);
     resolution.check_names();
     resolution.check_policies();
@@ -42,7 +53,7 @@ pub fn resolve(
     }
     resolution.check_rules_used(env);
     resolved.services = resolution.services();
-    if resolution.errors.is_empty() { Ok(resolved) } else { Err(ManifestErrors(resolution.errors)) }
+    (resolved, resolution.errors)
 }
 
 impl Manifest {
@@ -111,7 +122,8 @@ impl<'a> Resolution<'a> {
     fn owners(&mut self, key: &str) -> Owners<'a> {
         let manifest = self.manifest;
         let rule = closest(manifest.keys.iter().map(|rule| &rule.pattern), key);
-        let ignored = closest(manifest.ignore.iter(), key).map(|(closeness, _)| closeness);
+        let ignored =
+            closest(manifest.ignore.iter().map(|(_, pattern)| pattern), key).map(|(closeness, _)| closeness);
         let convention = self.convention(key);
         let by_convention = convention.map(|(closeness, _)| closeness);
         match rule {

@@ -346,3 +346,25 @@ proptest! {
         let _ = Manifest::parse(&text, Path::new("vaultcrew.toml"));
     }
 }
+
+#[test]
+fn what_is_not_at_fault_is_read_for_one_who_looks_on() {
+    let text = "ignore = ['A', '*B']\n[defaults]\ntoken_ttl = 'soon'\ntoken_max_ttl = '2h'\n[generate]\nUSER_K = {}\n";
+    let (manifest, errors) = Manifest::parse_past_faults(text, Path::new("vaultcrew.toml"));
+    assert_eq!(
+        errors.iter().filter_map(|error| error.place).map(|place| place.line).collect::<Vec<_>>(),
+        [1, 3]
+    );
+    let ttls: Vec<_> = manifest.ttls().iter().map(|ttl| (ttl.place.line, ttl.name, ttl.ttl)).collect();
+    assert_eq!(ttls, [(4, "token_max_ttl", Duration::from_hours(2))]);
+    assert_eq!(
+        manifest.generated().map(|(place, key)| (place.line, key)).collect::<Vec<_>>(),
+        [(6, "USER_K")]
+    );
+    let in_vain = |keys: &[&'static str]| manifest.ignored_in_vain(keys.iter().copied()).count();
+    assert_eq!((in_vain(&["A"]), in_vain(&["B"])), (0, 1));
+    let text = "[keys]\nUSER_X = ['user', 'usr']\n";
+    let (resolved, errors) =
+        resolve_past_faults(&self::manifest(text), &names(&["user"]), &env("USER_X=1\n"));
+    assert_eq!((shown(&resolved), errors.len()), (vec!["user: USER_X=1".to_owned()], 1));
+}

@@ -284,3 +284,13 @@ proptest! {
         prop_assert_eq!(read_as(ReadDialect::Strict, &text), Ok(theirs));
     }
 }
+
+#[test]
+fn what_is_not_at_fault_is_read_for_one_who_looks_on() {
+    let text = "A=1\nno line\nB=pa$w0rd\nC='3'\nA=2\n";
+    let (file, errors) = parse_past_faults(text.as_bytes(), Path::new(".env"), ReadDialect::Strict);
+    let read: Vec<(&str, &str)> =
+        file.entries().iter().map(|entry| (entry.key.as_str(), entry.value.expose_secret())).collect();
+    assert_eq!(read, [("A", "1"), ("C", "3")]);
+    assert_eq!(errors.unwrap().iter().map(|error| error.line).collect::<Vec<_>>(), [2, 3, 5]);
+}

@@ -12,6 +12,8 @@ use agent_runtime::{ConnectionArgs, HealthArgs, LogArgs, StatusArgs};
 use clap::{Parser, Subcommand};
 use env_file::ReadDialect;
 
+use crate::check::Rule;
+
 /// Turns a .env file and HCL policies into Vault secrets, policies and AppRoles, and delivers the credentials
 ///
 /// Each policies/<service>-policy.hcl declares a service. Its secret secret/<service> holds the keys of the
@@ -36,6 +38,7 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
+  bootstrap check --env-file .env --policies-dir policies
   bootstrap plan --env-file .env --policies-dir policies
   bootstrap apply --env-file .env --policies-dir policies --token-file /vault/root/root-token
   bootstrap run
@@ -45,6 +48,12 @@ Exit codes: 0 done, 1 failed, 2 usage, 69 Vault unavailable, 77 permission denie
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Say what is wrong with the files, without a server
+    ///
+    /// Reads what plan reads, and needs neither Vault nor a token. Each finding has its file and line, the rule
+    /// that found it, why it matters, and what to write or run; a value is never shown. docs/check.md lists the
+    /// rules. The status is 0 where there is no error, and 78 otherwise.
+    Check(Check),
     /// Show what apply would change; values are never shown
     Plan {
         #[command(flatten)]
@@ -73,6 +82,31 @@ pub(crate) enum Command {
         #[command(flatten)]
         health: HealthArgs,
     },
+}
+
+/// How to check.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Check {
+    /// Print the findings as a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Let warnings fail the check as errors do
+    #[arg(long, env = "VAULTCREW_CHECK_DENY_WARNINGS", hide_env_values = true)]
+    pub(crate) deny_warnings: bool,
+
+    /// Rules whose findings are meant to be so, and are left out
+    #[arg(long, env = "VAULTCREW_CHECK_ALLOW", value_name = "RULE[,RULE...]", hide_env_values = true)]
+    #[arg(value_delimiter = ',')]
+    pub(crate) allow: Vec<Rule>,
+
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+
+    /// Mount of the KV v2 engine
+    #[arg(long, env = "VAULTCREW_KV_MOUNT", value_name = "MOUNT", hide_env_values = true)]
+    #[arg(default_value = "secret", help_heading = "Stack")]
+    pub(crate) kv_mount: String,
 }
 
 /// What there is to be.

@@ -16,14 +16,14 @@ use crate::manifest::{GenerateSpec, Manifest, Service, Source, resolve};
 use crate::plan::MARK;
 
 /// What a policy file's name ends in, behind the service's name.
-const POLICY_FILE: &str = "-policy.hcl";
+pub(crate) const POLICY_FILE: &str = "-policy.hcl";
 
 /// The manifest's name, where none is given.
-const MANIFEST_FILE: &str = "vaultcrew.toml";
+pub(crate) const MANIFEST_FILE: &str = "vaultcrew.toml";
 
 /// Above these sizes a file is not what it is taken for.
-const MAX_ENV_FILE: usize = 64 * 1024 * 1024;
-const MAX_TEXT_FILE: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_ENV_FILE: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_TEXT_FILE: usize = 4 * 1024 * 1024;
 
 /// Every service, and what no service claims.
 #[derive(Debug)]

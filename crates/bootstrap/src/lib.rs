@@ -4,11 +4,12 @@
 //! In the order of its job: `manifest` and `desired` say what there is to be, `observed` asks Vault what
 //! there is, `plan` computes the difference (`merge` that of one secret), `apply` carries it out,
 //! `deliver` hands the services their credentials, and `keep` goes on doing so, by a credential of
-//! bootstrap's own (`own`).
+//! bootstrap's own (`own`). `check` finds what is wrong with the files without asking anybody.
 
 mod applied;
 mod apply;
 mod args;
+mod check;
 mod concurrent;
 mod deliver;
 mod desired;
@@ -32,6 +33,7 @@ use crate::desired::Desired;
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError> {
     match &args.command {
+        Command::Check(check) => check::command(check),
         Command::Plan { sources, stack } => {
             let desired = Desired::load(sources)?;
             shutdown.or_stop(apply::plan(args.vault.client()?, &desired, stack)).await?

@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub(crate) use error::suggest;
 pub use error::{Fault, ManifestError, ManifestErrors, Place};
 pub use file::{Manifest, WrittenTtl};
 pub use resolve::{resolve, resolve_past_faults};

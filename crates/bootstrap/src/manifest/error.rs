@@ -49,7 +49,7 @@ pub struct Place {
 
 impl Place {
     /// The place of byte `offset` of `text`.
-    pub(super) fn of(text: &str, offset: usize) -> Self {
+    pub(crate) fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Self { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
@@ -189,7 +189,7 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 }
 
 /// The one of `candidates` that `written` may be a slip for: at most a third of it differs.
-pub(super) fn suggest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn suggest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     candidates
         .map(|candidate| (distance(written, candidate), candidate))
         .filter(|(distance, _)| *distance <= written.chars().count().max(3) / 3)

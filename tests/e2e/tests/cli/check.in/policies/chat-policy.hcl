@@ -1,0 +1,7 @@
+path "secret/data/chatt" {
+  capabilities = ["read"]
+}
+
+path "sys/mounts" {
+  capabilities = ["read", "sudo"]
+}

@@ -4,6 +4,7 @@
 
 mod crew;
 
+mod check;
 mod cluster;
 mod database;
 mod freshness;

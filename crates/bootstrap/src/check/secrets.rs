@@ -14,8 +14,8 @@ use crate::manifest::{Service, Source};
 /// More keys than this in one write are refused by KV v2.
 const MOST_KEYS: usize = 499;
 
-/// What raft takes as one value, in bytes; the server's own share of it is left to it.
-const LARGEST: usize = (1 << 20) - 1024;
+/// What raft takes as one value, in bytes. Some 200 more are the server's own, which vary with its version.
+const LARGEST: usize = (1 << 20) - 128;
 
 /// Whether every service has a secret that fits, under names that its programs can be given.
 pub(super) fn check(env: Option<&Env>, claims: &Claims, inputs: &Inputs, findings: &mut Vec<Finding>) {
@@ -65,14 +65,15 @@ fn too_large(service: &Service, file: &Path) -> Option<Finding> {
     (size > LARGEST).then(|| Finding::of_file(Rule::SecretTooLarge, file, why, mend))
 }
 
-/// The bytes that `text` takes as a text of JSON, without its quotes.
+/// The bytes that `text` takes in the server's JSON, without its quotes. Go writes out what HTML and JavaScript
+/// might trip over.
 fn json_length(text: &str) -> usize {
-    let length = |byte: u8| match byte {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
-        0..0x20 | b'<' | b'>' | b'&' => 6,
-        _ => 1,
+    let length = |c: char| match c {
+        '"' | '\\' | '\n' | '\r' | '\t' => 2,
+        '\0'..' ' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
+        _ => c.len_utf8(),
     };
-    text.bytes().map(length).sum()
+    text.chars().map(length).sum()
 }
 
 fn key_name(service: &Service, key: &str, env: Option<&Env>, inputs: &Inputs) -> Option<Finding> {
@@ -91,5 +92,20 @@ fn key_name(service: &Service, key: &str, env: Option<&Env>, inputs: &Inputs) ->
     match env.and_then(|env| env.file.entry(key)) {
         Some(entry) => Some(Finding::of_file(Rule::KeyName, &inputs.env_file, why, mend).on(entry.line)),
         None => Some(Finding::of_file(Rule::KeyName, &inputs.manifest_path, why, mend)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_that_raft_was_seen_to_count() {
+        // As many of each fill 1048320 bytes of the value that OpenBao takes at the most.
+        for (text, count) in
+            [("x", 1_048_320), ("<", 174_720), ("\u{2028}", 174_720), ("\n", 524_160), ("é", 524_160)]
+        {
+            assert_eq!(json_length(&text.repeat(count)), 1_048_320, "{text:?}");
+        }
     }
 }

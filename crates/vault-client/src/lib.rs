@@ -5,7 +5,8 @@
 //! and turns each failure into a [`VaultError`] that says what was asked of whom, in the server's own words,
 //! without a secret in it. No other crate of the workspace knows vaultrs.
 //!
-//! One module for each part of the API: [`sys`], [`generate_root`], [`rekey`], [`policy`], [`mounts`], [`approle`], [`kv2`], [`token`].
+//! One module for each part of the API: [`sys`], [`generate_root`], [`rekey`], [`policy`], [`mounts`], [`approle`], [`kv2`],
+//! [`token`], [`capabilities`].
 
 mod address;
 mod call;
@@ -18,6 +19,7 @@ mod tls;
 mod transport;
 
 pub mod approle;
+pub mod capabilities;
 pub mod generate_root;
 pub mod kv2;
 pub mod mounts;

@@ -91,3 +91,8 @@ pub async fn is_leader(client: &VaultClient, node: usize, by: Instant) -> Result
     let leader: Leader = client.send(node, &Plain::get("sys/leader"), by).await?.json()?;
     Ok(leader.is_self || !leader.ha_enabled)
 }
+
+/// Waits until a node answers and is unsealed.
+pub async fn unsealed(client: &VaultClient, by: Instant) -> Result<(), VaultError> {
+    client.call(Target::Any, Plain::get("sys/leader"), Retry::Idempotent, by).await.map(drop)
+}

@@ -23,6 +23,9 @@ pub struct Auth {
     pub lease_duration: Duration,
     /// Whether it can be renewed.
     pub renewable: bool,
+    /// The policies that it carries, by whatever way it came by them; `default` is one of them.
+    #[serde(default)]
+    pub policies: Vec<String>,
 }
 
 /// `POST auth/token/renew-self`: the client's own token, by its role's TTL.

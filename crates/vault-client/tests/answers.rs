@@ -9,7 +9,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use vault_client::{Retry, Settings, Target, VaultClient, VaultError, approle, kv2, mounts, sys, token};
+use vault_client::{
+    Retry, Settings, Target, VaultClient, VaultError, approle, capabilities, kv2, mounts, sys, token,
+};
 use wiremock::matchers::{body_json, header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -323,4 +325,45 @@ async fn a_mount_that_is_still_being_made_is_waited_for() {
     let values = [("K".to_owned(), SecretString::from(CANARY))].into();
     let version = kv2::write(&client(&server), "secret", "user", &values, 0, in_ms(5000)).await.unwrap();
     assert_eq!((version, server.received_requests().await.unwrap().len()), (1, 3));
+}
+
+#[tokio::test]
+async fn capabilities_are_asked_for_in_requests_that_the_server_takes() {
+    let server = MockServer::start().await;
+    let answer = |request: &wiremock::Request| {
+        let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let paths = asked["paths"].as_array().unwrap();
+        assert!(paths.len() <= 500, "{} paths", paths.len());
+        let path = |path: &serde_json::Value| (path.as_str().unwrap().to_owned(), json!(["read"]));
+        let data: serde_json::Map<_, _> = paths.iter().map(path).collect();
+        ResponseTemplate::new(200).set_body_json(json!({ "data": data }))
+    };
+    Mock::given(path("/v1/sys/capabilities-self")).respond_with(answer).expect(3).mount(&server).await;
+    let paths: Vec<String> = (0..1001).map(|index| format!("secret/data/{index}")).collect();
+    let found = capabilities::of_self(&client(&server), &paths, in_ms(5000)).await.unwrap();
+    assert_eq!((found.len(), &found["secret/data/1000"]), (1001, &vec!["read".to_owned()]));
+}
+
+#[tokio::test]
+async fn garbled_capabilities_are_errors_and_not_shown() {
+    let whole = json!({ "data": { "a": ["read", CANARY], "b": ["deny"] } }).to_string();
+    for (body, told) in [
+        (whole[..whole.len() - 3].to_owned(), "not the JSON"),
+        (String::new(), "not the JSON"),
+        (format!("<html>{CANARY}"), "not the JSON"),
+        (json!({ "data": null }).to_string(), "not the JSON"),
+        (json!({ "data": { "a": "read", "b": ["deny"] } }).to_string(), "not the JSON"),
+        (json!({ "data": { "a": [1], "b": null } }).to_string(), "not the JSON"),
+        (json!({ "a": ["read"], "b": ["read"] }).to_string(), "not the JSON"),
+        (json!({ "data": { "a": ["read"], "c": [CANARY] } }).to_string(), "the answer says nothing about b"),
+    ] {
+        let server = MockServer::start().await;
+        let answer = ResponseTemplate::new(200).set_body_raw(body.clone(), "application/json");
+        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+        let paths = ["a".to_owned(), "b".to_owned()];
+        let error = capabilities::of_self(&client(&server), &paths, in_ms(2000)).await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(told) && text.contains("/v1/sys/capabilities-self"), "{body}: {text}");
+        assert!(!text.contains(CANARY) && !error.is_transient(), "{text}");
+    }
 }

@@ -20,6 +20,7 @@ mod merge;
 mod observed;
 mod own;
 mod plan;
+pub mod policy;
 mod random;
 
 pub use args::Args;

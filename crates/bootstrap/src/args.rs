@@ -42,8 +42,9 @@ Examples:
   bootstrap plan --env-file .env --policies-dir policies
   bootstrap apply --env-file .env --policies-dir policies --token-file /vault/root/root-token
   bootstrap run
+  bootstrap verify
 
-Exit codes: 0 done, 1 failed, 2 usage, 69 Vault unavailable, 77 permission denied,
+Exit codes: 0 done, 1 failed, or verify found a deviation, 2 usage, 69 Vault unavailable, 77 permission denied,
 78 the .env file, the manifest or a policy is wrong.";
 
 #[derive(Debug, Subcommand)]
@@ -76,6 +77,15 @@ pub(crate) enum Command {
         stack: Stack,
         #[command(flatten)]
         status: StatusArgs,
+    },
+    /// Prove on the running server that each service may do what its policy says, and nothing else
+    ///
+    /// As each service, with the credentials that were delivered to it, verify logs in, asks Vault what it may do
+    /// to every path there is, compares that with what the policies' files grant, and revokes its token. It
+    /// needs no root token, issues nothing, and logs in once for each service.
+    Verify {
+        #[command(flatten)]
+        verification: Verification,
     },
     /// Say whether a running `bootstrap run` keeps every service's credentials fresh; for a HEALTHCHECK
     Healthcheck {
@@ -170,4 +180,38 @@ pub(crate) struct Stack {
     #[arg(long, env = "VAULTCREW_WAIT", value_name = "DURATION", hide_env_values = true)]
     #[arg(default_value = "10m", value_parser = agent_runtime::duration)]
     pub(crate) wait: Duration,
+}
+
+/// Whom to prove what of.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Verification")]
+pub(crate) struct Verification {
+    /// Directory of the policies, one <service>-policy.hcl for each service
+    #[arg(long, env = "VAULTCREW_POLICIES_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(default_value = "policies")]
+    pub(crate) policies_dir: PathBuf,
+
+    /// Directory that role_id and secret_id were delivered to, in one directory for each service
+    #[arg(long, env = "VAULTCREW_APPROLE_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(default_value = "/vault/approle")]
+    pub(crate) approle_dir: PathBuf,
+
+    /// Mount of the KV v2 engine
+    #[arg(long, env = "VAULTCREW_KV_MOUNT", value_name = "MOUNT", hide_env_values = true)]
+    #[arg(default_value = "secret")]
+    pub(crate) kv_mount: String,
+
+    /// Mount of the AppRole auth method, below auth/
+    #[arg(long, env = "VAULTCREW_APPROLE_MOUNT", value_name = "MOUNT", hide_env_values = true)]
+    #[arg(default_value = "approle")]
+    pub(crate) approle_mount: String,
+
+    /// How long to wait for Vault to answer and to be unsealed
+    #[arg(long, env = "VAULTCREW_WAIT", value_name = "DURATION", hide_env_values = true)]
+    #[arg(default_value = "30s", value_parser = agent_runtime::duration)]
+    pub(crate) wait: Duration,
+
+    /// Answer in JSON, with every path that is granted anything
+    #[arg(long)]
+    pub(crate) json: bool,
 }

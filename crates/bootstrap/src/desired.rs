@@ -62,7 +62,7 @@ impl Desired {
         let dialect = sources.dialect.parse().unwrap_or(ReadDialect::Strict);
         let env = env_file::parse(content.expose_secret(), &sources.env_file, dialect)?;
         let manifest = manifest(sources)?;
-        let policies = policies(&sources.policies_dir)?;
+        let policies = policy_texts(&sources.policies_dir)?;
         Self::from_parts(&manifest, &policies, &env, &sources.env_file)
     }
 
@@ -75,7 +75,8 @@ impl Desired {
         let names: Vec<String> = policies.keys().cloned().collect();
         let resolved = resolve(manifest, &names, env).map_err(BootstrapError::Manifest)?;
         let services = resolved.services.into_iter().map(|service| {
-            let policy = policies.get(&service.name).cloned().unwrap_or_default();
+            let policy =
+                policies.get(&service.name).map(|text| marked(&service.name, text)).unwrap_or_default();
             DesiredService::new(service, policy)
         });
         Ok(Self {
@@ -151,8 +152,8 @@ fn manifest(sources: &Sources) -> Result<Manifest, BootstrapError> {
     }
 }
 
-/// The policies by their services, from the files `<service>-policy.hcl`.
-fn policies(directory: &Path) -> Result<BTreeMap<String, String>, BootstrapError> {
+/// The policies by their services, as they stand in the files `<service>-policy.hcl`.
+pub(crate) fn policy_texts(directory: &Path) -> Result<BTreeMap<String, String>, BootstrapError> {
     let failed = |cause| BootstrapError::PoliciesDir { path: directory.to_owned(), cause };
     let mut policies = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -160,7 +161,7 @@ fn policies(directory: &Path) -> Result<BTreeMap<String, String>, BootstrapError
         let name = entry.file_name();
         let Some(service) = name.to_str().and_then(|name| name.strip_suffix(POLICY_FILE)) else { continue };
         let text = secret_file::read_text(&entry.path(), MAX_TEXT_FILE).map_err(BootstrapError::Policy)?;
-        policies.insert(service.to_owned(), marked(service, text.expose_secret()));
+        policies.insert(service.to_owned(), text.expose_secret().to_owned());
     }
     if policies.is_empty() {
         return Err(BootstrapError::NoPolicies(directory.to_owned()));

@@ -5,6 +5,8 @@
 //! there is, `plan` computes the difference (`merge` that of one secret), `apply` carries it out,
 //! `deliver` hands the services their credentials, and `keep` goes on doing so, by a credential of
 //! bootstrap's own (`own`). `check` finds what is wrong with the files without asking anybody.
+//!
+//! `policy` tells what a policy's text grants: `verify` proves that on the server.
 
 mod applied;
 mod apply;
@@ -22,6 +24,7 @@ mod own;
 mod plan;
 pub mod policy;
 mod random;
+mod verify;
 
 pub use args::Args;
 pub use error::BootstrapError;
@@ -47,6 +50,9 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError>
         Command::Run { sources, stack, status } => {
             let status = StatusFile::new(status, "bootstrap");
             keep::run(args.vault.client()?, sources, stack, status, &shutdown).await
+        }
+        Command::Verify { verification } => {
+            verify::command(&args.vault.client()?, verification, &shutdown).await
         }
         Command::Healthcheck { health } => {
             agent_runtime::print(&format!("{}\n", health.check("bootstrap")?))?;

@@ -17,8 +17,8 @@ use crate::plan::MARK;
 
 /// The mount, below `auth/`.
 pub(crate) const MOUNT: &str = "vaultcrew";
-const ROLE: &str = "bootstrap";
-const POLICY: &str = "vaultcrew-bootstrap";
+pub(crate) const ROLE: &str = "bootstrap";
+pub(crate) const POLICY: &str = "vaultcrew-bootstrap";
 
 const SECRET_ID_TTL: Duration = Duration::from_hours(30 * 24);
 

@@ -92,7 +92,12 @@ pub async fn is_leader(client: &VaultClient, node: usize, by: Instant) -> Result
     Ok(leader.is_self || !leader.ha_enabled)
 }
 
-/// Waits until a node answers and is unsealed.
+/// Waits until the active node answers and is unsealed.
 pub async fn unsealed(client: &VaultClient, by: Instant) -> Result<(), VaultError> {
-    client.call(Target::Any, Plain::get("sys/leader"), Retry::Idempotent, by).await.map(drop)
+    // Many paths answer while sealed; this one never does, and denies whoever comes without a good token.
+    let request = Plain::get("auth/token/lookup-self");
+    match client.call(Target::Leader, request, Retry::Idempotent, by).await {
+        Ok(_) | Err(VaultError::Denied { .. } | VaultError::Refused { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }

@@ -108,7 +108,13 @@ impl Crew {
 
     pub(crate) fn bootstrap(&self, subcommand: &str) -> Command {
         let mut command = self.connected(self.programs.bootstrap());
-        command.arg(subcommand).args([
+        command.arg(subcommand);
+        if subcommand == "verify" {
+            // It asks the services' own credentials alone, and no root token.
+            command.args(["--policies-dir", "policies", "--approle-dir", "approle", "--wait", "10s"]);
+            return command;
+        }
+        command.args([
             "--env-file",
             ".env",
             "--policies-dir",

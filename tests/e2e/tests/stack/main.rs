@@ -15,4 +15,5 @@ mod refusals;
 mod restart;
 mod root;
 mod secrets;
+mod verify;
 mod workflow;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_runtime::{ConnectionArgs, HealthArgs, LogArgs, StatusArgs};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use env_file::ReadDialect;
 
 use crate::check::Rule;
@@ -43,6 +43,7 @@ Examples:
   bootstrap apply --env-file .env --policies-dir policies --token-file /vault/root/root-token
   bootstrap run
   bootstrap verify
+  bootstrap access --format html > access.html
 
 Exit codes: 0 done, 1 failed, or verify found a deviation, 2 usage, 69 Vault unavailable, 77 permission denied,
 78 the .env file, the manifest or a policy is wrong.";
@@ -86,6 +87,18 @@ pub(crate) enum Command {
     Verify {
         #[command(flatten)]
         verification: Verification,
+    },
+    /// Show who may read which secrets, and which keys are in them, from the files alone
+    Access {
+        #[command(flatten)]
+        sources: Sources,
+        /// Mount of the KV v2 engine
+        #[arg(long, env = "VAULTCREW_KV_MOUNT", value_name = "MOUNT", hide_env_values = true)]
+        #[arg(default_value = "secret")]
+        kv_mount: String,
+        /// text for a terminal, json for programs, html for a page with a picture
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: AccessFormat,
     },
     /// Say whether a running `bootstrap run` keeps every service's credentials fresh; for a HEALTHCHECK
     Healthcheck {
@@ -214,4 +227,12 @@ pub(crate) struct Verification {
     /// Answer in JSON, with every path that is granted anything
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The form of `bootstrap access`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum AccessFormat {
+    Text,
+    Json,
+    Html,
 }

@@ -10,6 +10,7 @@ use secret_file::FileError;
 use vault_client::VaultError;
 
 use crate::manifest::ManifestErrors;
+use crate::policy::PolicyError;
 
 /// What can end bootstrap.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,15 @@ pub enum BootstrapError {
     /// A policy cannot be read.
     #[error("a policy cannot be read")]
     Policy(#[source] FileError),
+    /// A policy's text is none.
+    #[error("{}: what it grants cannot be told", path.display())]
+    PolicyText {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: PolicyError,
+    },
     /// The directory of the policies cannot be listed.
     #[error("the policies in {} cannot be listed; is --policies-dir right?", path.display())]
     PoliciesDir {
@@ -122,6 +132,7 @@ impl Failure for BootstrapError {
             Self::Health(error) => error.exit(),
             Self::Stopped(stopped) => stopped.exit(),
             Self::PoliciesDir { .. }
+            | Self::PolicyText { .. }
             | Self::EnvSyntax(_)
             | Self::Manifest(_)
             | Self::NoPolicies(_)

@@ -6,8 +6,9 @@
 //! `deliver` hands the services their credentials, and `keep` goes on doing so, by a credential of
 //! bootstrap's own (`own`). `check` finds what is wrong with the files without asking anybody.
 //!
-//! `policy` tells what a policy's text grants: `verify` proves that on the server.
+//! `policy` tells what a policy's text grants: `verify` proves that on the server, `access` draws it.
 
+mod access;
 mod applied;
 mod apply;
 mod args;
@@ -54,6 +55,7 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError>
         Command::Verify { verification } => {
             verify::command(&args.vault.client()?, verification, &shutdown).await
         }
+        Command::Access { sources, kv_mount, format } => access::command(sources, kv_mount, *format),
         Command::Healthcheck { health } => {
             agent_runtime::print(&format!("{}\n", health.check("bootstrap")?))?;
             Ok(Exit::Done)

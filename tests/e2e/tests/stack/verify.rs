@@ -168,3 +168,25 @@ fn a_stop_revokes_what_was_logged_in() {
     wait_for("/v1/auth/token/revoke-self", 3);
     assert_eq!(asked.iter().filter(|asked| asked.ends_with("/login")).count(), 3);
 }
+
+#[test]
+fn access_is_shown_from_the_files_alone() {
+    let mut crew = Crew::new();
+    crew.vault.stop();
+    crew.write_policy("chat", &(own_secret_policy("chat") + &own_secret_policy("user")));
+    let access = |format: &str| {
+        let mut command = crew.programs.bootstrap();
+        run(command.current_dir(crew.path("")).args(["access", "--format", format])).success().stdout
+    };
+    assert!(
+        access("text")
+            .starts_with("chat may\n  read chat     CHAT_KEY\n  read user     USER_SESSION_HOURS\n")
+    );
+    let page = access("html");
+    assert_eq!(page, access("html"));
+    for outside in ["http", "<script", "url(", "@import", "src="] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let report: Value = serde_json::from_str(&access("json")).unwrap();
+    assert_eq!(report["secrets"][1]["readers"], json!(["chat", "user"]));
+}

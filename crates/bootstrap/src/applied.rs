@@ -84,7 +84,9 @@ mod tests {
         let custom = many.write(&existing);
         assert_eq!(custom["owner"], "team-a");
         assert!(custom.values().all(|value| value.len() <= MAX_VALUE));
-        let read = |custom_metadata| Applied::read(&Metadata { current_version: 7, custom_metadata });
+        let read = |custom_metadata| {
+            Applied::read(&Metadata { current_version: 7, custom_metadata, versions: BTreeMap::new() })
+        };
         assert_eq!(read(custom.clone()), Some(many));
 
         let none = Applied { version: 8, foreign: BTreeSet::new(), foreign_role: false };

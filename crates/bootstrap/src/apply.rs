@@ -127,7 +127,7 @@ async fn compute(
     random: impl Fn(&GenerateSpec) -> Result<SecretString, getrandom::Error>,
 ) -> Result<Plan, BootstrapError> {
     let by = Instant::now() + stack.wait;
-    let observed = Observed::ask(root, &stack.kv_mount, &stack.approle_mount, desired, by)
+    let observed = Observed::ask(root, mount_names(stack), desired, by)
         .await
         .map_err(BootstrapError::vault("asking Vault what there is"))?;
     Plan::compute(desired, &observed, mount_names(stack), stack.overwrite, random)

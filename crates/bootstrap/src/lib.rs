@@ -2,7 +2,7 @@
 //! credentials, and keeps them fresh.
 //!
 //! In the order of its job: `manifest` and `desired` say what there is to be, `observed` asks Vault what
-//! there is, `plan` computes the difference (`merge` that of one secret), `apply` carries it out,
+//! there is (`listed`: all at once), `plan` computes the difference (`merge` that of one secret), `apply` carries it out,
 //! `deliver` hands the services their credentials, and `keep` goes on doing so, by a credential of
 //! bootstrap's own (`own`). `check` finds what is wrong with the files without asking anybody.
 //!
@@ -18,6 +18,7 @@ mod deliver;
 mod desired;
 mod error;
 mod keep;
+mod listed;
 pub mod manifest;
 mod merge;
 mod observed;
@@ -41,16 +42,16 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError>
         Command::Check(check) => check::command(check),
         Command::Plan { sources, stack } => {
             let desired = Desired::load(sources)?;
-            shutdown.or_stop(apply::plan(args.vault.client()?, &desired, stack)).await?
+            shutdown.or_stop(Box::pin(apply::plan(args.vault.client()?, &desired, stack))).await?
         }
         Command::Apply { sources, stack } => {
             let desired = Desired::load(sources)?;
             // The next apply finishes what one that is stopped began.
-            shutdown.or_stop(apply::command(args.vault.client()?, &desired, stack)).await?
+            shutdown.or_stop(Box::pin(apply::command(args.vault.client()?, &desired, stack))).await?
         }
         Command::Run { sources, stack, status } => {
             let status = StatusFile::new(status, "bootstrap");
-            keep::run(args.vault.client()?, sources, stack, status, &shutdown).await
+            Box::pin(keep::run(args.vault.client()?, sources, stack, status, &shutdown)).await
         }
         Command::Verify { verification } => {
             verify::command(&args.vault.client()?, verification, &shutdown).await

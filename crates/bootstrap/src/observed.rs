@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 use vault_client::approle::Role;
 use vault_client::kv2::{Metadata, Secret};
-use vault_client::{VaultClient, VaultError, approle, kv2, mounts, policy};
+use vault_client::mounts::Mount;
+use vault_client::{VaultClient, VaultError, kv2, mounts};
 
 use crate::applied::Applied;
-use crate::concurrent::for_each;
-use crate::desired::{Desired, policy_name};
+use crate::desired::Desired;
+use crate::listed::Listed;
 use crate::merge::Values;
-use crate::plan::MARK;
+use crate::plan::{MARK, Mounts};
 
 /// What there is of what is desired.
 #[derive(Debug, Default)]
@@ -49,45 +50,39 @@ impl Observed {
     /// Asks Vault, waiting until `by` for it to answer and to be unsealed.
     pub(crate) async fn ask(
         client: &VaultClient,
-        kv_mount: &str,
-        approle_mount: &str,
+        mounts: Mounts<'_>,
         desired: &Desired,
         by: Instant,
     ) -> Result<Self, VaultError> {
         let engines = mounts::engines(client, by).await?;
-        let kv = engines.get(&format!("{kv_mount}/")).map(|mount| {
-            let version = mount.options.as_ref().and_then(|options| options.get("version"));
-            if mount.mount_type == "kv" && version.is_some_and(|version| version == "2") {
-                "kv2".to_owned()
-            } else {
-                mount.mount_type.clone()
-            }
-        });
+        let kv_mount = engines.get(&format!("{}/", mounts.kv)).map(kind);
         let methods = mounts::auth_methods(client, client.soon()).await?;
-        let approle = match methods.get(&format!("{approle_mount}/")) {
+        let approle_mount = match methods.get(&format!("{}/", mounts.approle)) {
             None => None,
             Some(mount) => Some(ApproleMount {
                 mount_type: mount.mount_type.clone(),
                 is_ours: mount.is_marked(MARK),
-                locks_out: mounts::lockout_enabled(client, approle_mount, client.soon()).await?,
+                locks_out: mounts::lockout_enabled(client, mounts.approle, client.soon()).await?,
             }),
         };
-        let has_kv = kv.as_deref() == Some("kv2");
-        let has_approle = approle.as_ref().is_some_and(|mount| mount.mount_type == "approle");
-        let names = desired.services.iter().map(|service| service.name.clone()).collect();
-        let services = for_each(names, |name: String| {
-            let client = client.clone();
-            let (kv_mount, approle_mount) = (kv_mount.to_owned(), approle_mount.to_owned());
-            async move {
-                let kv_mount = has_kv.then_some(kv_mount.as_str());
-                let approle_mount = has_approle.then_some(approle_mount.as_str());
-                let service = ObservedService::ask(&client, kv_mount, approle_mount, &name).await?;
-                Ok::<_, VaultError>((name, service))
-            }
-        })
+        let has_approle = approle_mount.as_ref().is_some_and(|mount| mount.mount_type == "approle");
+        let listed = Listed::ask(
+            client,
+            (kv_mount.as_deref() == Some("kv2")).then_some(mounts.kv),
+            has_approle.then_some(mounts.approle),
+        )
         .await?;
-        Ok(Self { kv_mount: kv, approle_mount: approle, services: services.into_iter().collect() })
+        let names = desired.names().map(str::to_owned).collect();
+        let services = listed.services(client, names).await?;
+        Ok(Self { kv_mount, approle_mount, services: services.into_iter().collect() })
     }
+}
+
+/// The engine's type, `kv2` for version 2.
+fn kind(mount: &Mount) -> String {
+    let version = mount.options.as_ref().and_then(|options| options.get("version"));
+    let is_kv2 = mount.mount_type == "kv" && version.is_some_and(|version| version == "2");
+    if is_kv2 { "kv2".to_owned() } else { mount.mount_type.clone() }
 }
 
 impl ObservedService {
@@ -103,36 +98,28 @@ impl ObservedService {
         self.role.is_none() || (self.policy.is_some() && self.policy_is_ours() && !is_noted_foreign)
     }
 
-    async fn ask(
+    /// Reads the secret: what it is now, and what the last apply left.
+    pub(crate) async fn read_secret(
+        &mut self,
         client: &VaultClient,
-        kv_mount: Option<&str>,
-        approle_mount: Option<&str>,
+        mount: &str,
         name: &str,
-    ) -> Result<Self, VaultError> {
-        let mut service = Self {
-            policy: policy::read(client, &policy_name(name), client.soon()).await?,
-            ..Self::default()
-        };
-        if let Some(mount) = approle_mount {
-            service.role = approle::read_role(client, mount, name, client.soon()).await?;
-        }
-        let Some(mount) = kv_mount else { return Ok(service) };
-        service.metadata = kv2::metadata(client, mount, name, client.soon()).await?;
-        let Some(metadata) = &service.metadata else { return Ok(service) };
-        service.secret = kv2::read(client, mount, name, None, client.soon()).await?;
-        let Some(applied) = Applied::read(metadata) else { return Ok(service) };
-        let is_newest = service.secret.as_ref().is_some_and(|secret| secret.version == applied.version);
+    ) -> Result<(), VaultError> {
+        let Some(metadata) = &self.metadata else { return Ok(()) };
+        self.applied = Applied::read(metadata);
+        self.secret = kv2::read(client, mount, name, None, client.soon()).await?;
+        let Some(applied) = &self.applied else { return Ok(()) };
+        let is_newest = self.secret.as_ref().is_some_and(|secret| secret.version == applied.version);
         let written = if is_newest {
-            service.secret.clone()
+            self.secret.clone()
         } else {
             kv2::read(client, mount, name, Some(applied.version), client.soon()).await?
         };
-        service.written = written.map(|secret| {
+        self.written = written.map(|secret| {
             let mut own = secret.values;
             own.retain(|key, _| !applied.foreign.contains(key));
             own
         });
-        service.applied = Some(applied);
-        Ok(service)
+        Ok(())
     }
 }

@@ -7,12 +7,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 use vaultrs::api::auth::approle::requests::{
-    DeleteSecretIDAccessorRequest, GenerateNewSecretIDRequest, ListSecretIDRequest, LoginWithApproleRequest,
-    ReadAppRoleRequest, ReadRoleIDRequest, ReadSecretIDAccessorRequest, SetAppRoleRequest,
+    DeleteAppRoleRequest, DeleteSecretIDAccessorRequest, GenerateNewSecretIDRequest, ListRolesRequest,
+    ListSecretIDRequest, LoginWithApproleRequest, ReadAppRoleRequest, ReadRoleIDRequest,
+    ReadSecretIDAccessorRequest, SetAppRoleRequest,
 };
 
 use crate::token::{Auth, auth, seconds};
-use crate::{Reply, Retry, Target, VaultClient, VaultError, clock, found};
+use crate::{Reply, Retry, Target, VaultClient, VaultError, clock, found, keys};
 
 /// A role's settings, as far as Vaultcrew sets them.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -95,6 +96,12 @@ pub async fn login(
     auth(&client.call(Target::Leader, request, Retry::Never, by).await?)
 }
 
+/// The names of all roles.
+pub async fn role_names(client: &VaultClient, mount: &str, by: Instant) -> Result<Vec<String>, VaultError> {
+    let request = ListRolesRequest { mount: mount.to_owned() };
+    keys(client.call(Target::Leader, request, Retry::Idempotent, by).await)
+}
+
 /// The settings of a role, or `None` where there is none of that name.
 pub async fn read_role(
     client: &VaultClient,
@@ -133,6 +140,17 @@ pub async fn write_role(
         ..SetAppRoleRequest::default()
     };
     client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+}
+
+/// Deletes a role and all its secret IDs; one that is gone already is done. Tokens live on.
+pub async fn delete_role(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+    by: Instant,
+) -> Result<(), VaultError> {
+    let request = DeleteAppRoleRequest { mount: mount.to_owned(), role_name: name.to_owned() };
+    found(client.call(Target::Leader, request, Retry::Idempotent, by).await).map(drop)
 }
 
 /// The `role_id` of a role.
@@ -178,13 +196,8 @@ pub async fn secret_id_accessors(
     name: &str,
     by: Instant,
 ) -> Result<Vec<String>, VaultError> {
-    #[derive(Deserialize)]
-    struct Keys {
-        keys: Vec<String>,
-    }
     let request = ListSecretIDRequest { mount: mount.to_owned(), role_name: name.to_owned() };
-    let reply = found(client.call(Target::Leader, request, Retry::Idempotent, by).await)?;
-    reply.map_or(Ok(Vec::new()), |reply| reply.data::<Keys>().map(|data| data.keys))
+    keys(client.call(Target::Leader, request, Retry::Idempotent, by).await)
 }
 
 /// A living secret ID as its accessor shows it.

@@ -17,6 +17,10 @@ impl Plain {
         Self { method: RequestMethod::GET, path: path.into(), body: None }
     }
 
+    pub(crate) fn list(path: impl Into<String>) -> Self {
+        Self { method: RequestMethod::LIST, path: path.into(), body: None }
+    }
+
     pub(crate) fn delete(path: impl Into<String>) -> Self {
         Self { method: RequestMethod::DELETE, path: path.into(), body: None }
     }

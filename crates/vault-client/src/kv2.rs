@@ -9,11 +9,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::time::Instant;
 use vaultrs::api::kv2::requests::{
-    ReadSecretMetadataRequest, ReadSecretRequest, SetSecretMetadataRequest, SetSecretRequest,
-    SetSecretRequestOptions,
+    DeleteSecretMetadataRequest, ReadSecretMetadataRequest, ReadSecretRequest, SetSecretMetadataRequest,
+    SetSecretRequest, SetSecretRequestOptions,
 };
 
-use crate::{Reply, Retry, Target, VaultClient, VaultError, found};
+use crate::endpoint::Plain;
+use crate::{Reply, Retry, Target, VaultClient, VaultError, found, keys, listing, offered};
 
 /// One version of a secret.
 #[derive(Clone, Debug)]
@@ -22,6 +23,9 @@ pub struct Secret {
     pub values: BTreeMap<String, SecretString>,
     /// Which version this is, counted from 1.
     pub version: u64,
+    /// When it was written, in the server's words. With the version's number it tells a secret from another that
+    /// was later made at the same path.
+    pub created: String,
 }
 
 /// What a secret is besides its values.
@@ -32,6 +36,41 @@ pub struct Metadata {
     /// Free text by key.
     #[serde(default, deserialize_with = "or_empty")]
     pub custom_metadata: BTreeMap<String, String>,
+    /// The versions that are still there, by their numbers.
+    #[serde(default)]
+    pub versions: BTreeMap<u64, VersionState>,
+}
+
+/// What the metadata says of one version.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VersionState {
+    /// When it was written.
+    pub created_time: String,
+    /// When it was or will be deleted; empty where it is not.
+    #[serde(default)]
+    pub deletion_time: String,
+    /// Whether its values are gone for good.
+    #[serde(default)]
+    pub destroyed: bool,
+}
+
+impl Metadata {
+    /// When the newest version was written; `None` where it cannot be read any more.
+    #[must_use]
+    pub fn created(&self) -> Option<&str> {
+        let newest = self.versions.get(&self.current_version)?;
+        (newest.deletion_time.is_empty() && !newest.destroyed).then_some(newest.created_time.as_str())
+    }
+}
+
+/// A version that was just written.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Written {
+    /// Its number.
+    pub version: u64,
+    /// As [`Secret::created`].
+    #[serde(rename = "created_time", default)]
+    pub created: String,
 }
 
 /// Reads `<mount>/data/<path>`, the newest version or the one that is named.
@@ -48,11 +87,7 @@ pub async fn read(
     #[derive(Deserialize)]
     struct Data {
         data: BTreeMap<String, Field>,
-        metadata: Version,
-    }
-    #[derive(Deserialize)]
-    struct Version {
-        version: u64,
+        metadata: Written,
     }
     let request = ReadSecretRequest { mount: mount.to_owned(), path: path.to_owned(), version };
     let Some(reply) = found(client.call(Target::Leader, request, Retry::Idempotent, by).await)? else {
@@ -65,7 +100,8 @@ pub async fn read(
             Err(reply.unexpected(format!("the value of {key:?} is not a string; store it as one")))
         }
     });
-    Ok(Some(Secret { values: values.collect::<Result<_, _>>()?, version: metadata.version }))
+    let values = values.collect::<Result<_, _>>()?;
+    Ok(Some(Secret { values, version: metadata.version, created: metadata.created }))
 }
 
 /// Reads `<mount>/metadata/<path>`; `None` where there is no such path.
@@ -80,9 +116,41 @@ pub async fn metadata(
     reply.as_ref().map(Reply::data).transpose()
 }
 
+/// The names of all secrets directly below the mount; those that end in `/` are folders.
+pub async fn names(client: &VaultClient, mount: &str, by: Instant) -> Result<Vec<String>, VaultError> {
+    let request = Plain::list(format!("{mount}/metadata"));
+    keys(client.call(Target::Leader, request, Retry::Idempotent, by).await)
+}
+
+/// The metadata of all secrets directly below the mount, in one answer (`LIST <mount>/detailed-metadata`); `None`
+/// where the server has no such thing, as HashiCorp Vault, or it is not this token's to have.
+pub async fn all_metadata(
+    client: &VaultClient,
+    mount: &str,
+    by: Instant,
+) -> Result<Option<BTreeMap<String, Metadata>>, VaultError> {
+    let request = Plain::list(format!("{mount}/detailed-metadata"));
+    let reply = offered(client.call(Target::Leader, request, Retry::Idempotent, by).await)?;
+    // A folder is listed too, and has no metadata.
+    let listed = reply.map(|reply| listing::<Option<Metadata>>(&reply)).transpose()?.flatten();
+    Ok(listed.map(|all| all.into_iter().filter_map(|(name, metadata)| Some((name, metadata?))).collect()))
+}
+
+/// Deletes `<mount>/metadata/<path>`: every version of the secret, for good. One that is gone already is done.
+pub async fn delete_for_good(
+    client: &VaultClient,
+    mount: &str,
+    path: &str,
+    by: Instant,
+) -> Result<(), VaultError> {
+    let request = DeleteSecretMetadataRequest { mount: mount.to_owned(), path: path.to_owned() };
+    found(client.call(Target::Leader, request, Retry::Idempotent, by).await).map(drop)
+}
+
 /// Writes a new version of `<mount>/data/<path>` if the newest one is `check_and_set` (0: there is none).
 ///
-/// Gives the new version's number. Sent once: a second sending would meet the first one's version.
+/// Sent once: a second sending would meet the first one's version. Whether somebody else's version was there first,
+/// [`is_overtaken`] says of the error.
 pub async fn write(
     client: &VaultClient,
     mount: &str,
@@ -90,11 +158,7 @@ pub async fn write(
     values: &BTreeMap<String, SecretString>,
     check_and_set: u64,
     by: Instant,
-) -> Result<u64, VaultError> {
-    #[derive(Deserialize)]
-    struct Written {
-        version: u64,
-    }
+) -> Result<Written, VaultError> {
     let text = |(key, value): (&String, &SecretString)| (key.clone(), Value::from(value.expose_secret()));
     let request = || SetSecretRequest {
         mount: mount.to_owned(),
@@ -113,7 +177,14 @@ pub async fn write(
         }
         reply = client.call(Target::Leader, request(), Retry::Never, by).await;
     }
-    reply?.data::<Written>().map(|written| written.version)
+    reply?.data()
+}
+
+/// Whether a write was refused since there is another version than the one it was meant to follow.
+#[must_use]
+pub fn is_overtaken(error: &VaultError) -> bool {
+    matches!(error, VaultError::Refused { status: 400, messages, .. }
+        if messages.iter().any(|message| message.contains("check-and-set parameter did not match")))
 }
 
 /// Sets the custom metadata of `<mount>/metadata/<path>`, all of it.

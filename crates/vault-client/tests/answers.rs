@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use vault_client::{
-    Retry, Settings, Target, VaultClient, VaultError, approle, capabilities, kv2, mounts, sys, token,
+    Retry, Settings, Target, VaultClient, VaultError, approle, capabilities, kv2, mounts, policy, sys, token,
 };
 use wiremock::matchers::{body_json, header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -316,15 +316,41 @@ async fn a_mount_that_is_still_being_made_is_waited_for() {
     let upgrading =
         errors(400, "Upgrading from non-versioned to versioned data. This backend will be unavailable");
     Mock::given(method("POST")).respond_with(upgrading).up_to_n_times(2).mount(&server).await;
-    let written = ResponseTemplate::new(200).set_body_json(json!({ "data": { "version": 1 } }));
+    let written =
+        ResponseTemplate::new(200).set_body_json(json!({ "data": { "version": 1, "created_time": "2026" } }));
     Mock::given(method("POST"))
         .and(body_json(json!({ "data": { "K": CANARY }, "options": { "cas": 0 } })))
         .respond_with(written)
         .mount(&server)
         .await;
     let values = [("K".to_owned(), SecretString::from(CANARY))].into();
-    let version = kv2::write(&client(&server), "secret", "user", &values, 0, in_ms(5000)).await.unwrap();
-    assert_eq!((version, server.received_requests().await.unwrap().len()), (1, 3));
+    let written = kv2::write(&client(&server), "secret", "user", &values, 0, in_ms(5000)).await.unwrap();
+    assert_eq!((written.version, server.received_requests().await.unwrap().len()), (1, 3));
+}
+
+/// HashiCorp Vault does not have these lists: one path it does not know, the other it warns about.
+#[tokio::test]
+async fn a_list_that_a_server_does_not_offer_is_none() {
+    let server = MockServer::start().await;
+    let unknown = errors(404, "unsupported path");
+    Mock::given(path("/v1/sys/policies/detailed/acl")).respond_with(unknown).mount(&server).await;
+    let warned = ResponseTemplate::new(404).set_body_json(
+        json!({ "data": null, "warnings": ["Invalid path for a versioned K/V secrets engine"] }),
+    );
+    Mock::given(path("/v1/secret/detailed-metadata")).respond_with(warned).mount(&server).await;
+    assert_eq!(policy::all(&client(&server), in_ms(5000)).await.unwrap(), None);
+    assert!(kv2::all_metadata(&client(&server), "secret", in_ms(5000)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_write_that_somebody_was_faster_than_is_told_apart() {
+    let server = MockServer::start().await;
+    let overtaken = errors(400, "check-and-set parameter did not match the current version");
+    Mock::given(method("POST")).respond_with(overtaken).mount(&server).await;
+    let values = [("K".to_owned(), SecretString::from(CANARY))].into();
+    let error = kv2::write(&client(&server), "secret", "user", &values, 3, in_ms(5000)).await.unwrap_err();
+    assert!(kv2::is_overtaken(&error), "{error}");
+    assert!(!kv2::is_overtaken(&error_for(errors(400, "missing field")).await));
 }
 
 #[tokio::test]

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 use vault_client::{VaultClient, approle, kv2, mounts, policy};
 
 use crate::BootstrapError;
-use crate::args::Stack;
+use crate::args::{Prune, Stack};
 use crate::concurrent::for_each;
 use crate::desired::{Desired, policy_name};
 use crate::manifest::GenerateSpec;
 use crate::observed::Observed;
-use crate::plan::{Lockout, MARK, Mounts, Plan, SecretPlan, ServicePlan};
+use crate::plan::{How, Lockout, MARK, Mounts, Plan, SecretPlan, ServicePlan};
 use crate::{deliver, own, random};
 
 /// The longest token that is read.
@@ -22,10 +22,11 @@ pub(crate) async fn plan(
     client: VaultClient,
     desired: &Desired,
     stack: &Stack,
+    prune: Prune,
 ) -> Result<Exit, BootstrapError> {
     let root = client.with_token(token(stack)?);
     // What would be generated is not shown: any value stands for it.
-    let plan = compute(&root, desired, stack, |_| Ok(SecretString::from(""))).await?;
+    let plan = compute(&root, desired, stack, prune, |_| Ok(SecretString::from(""))).await?;
     let own = own::OwnPlan::ask(&root, &stack.approle_mount, desired.names()).await?;
     let mut lines = plan.lines(mount_names(stack));
     lines.extend(own.lines());
@@ -50,9 +51,10 @@ pub(crate) async fn command(
     client: VaultClient,
     desired: &Desired,
     stack: &Stack,
+    prune: Prune,
 ) -> Result<Exit, BootstrapError> {
     let root = client.with_token(token(stack)?);
-    let changed = make(&root, desired, stack).await?;
+    let changed = make(&root, desired, stack, prune).await?;
     let Delivered { count, failures } = deliver_all(&root, desired, stack).await;
     let mut failures = failures.into_iter();
     if let Some(first) = failures.next() {
@@ -74,8 +76,9 @@ pub(crate) async fn make(
     root: &VaultClient,
     desired: &Desired,
     stack: &Stack,
+    prune: Prune,
 ) -> Result<bool, BootstrapError> {
-    let plan = compute(root, desired, stack, random::value).await?;
+    let mut plan = compute(root, desired, stack, prune, random::value).await?;
     for line in plan.lines(mount_names(stack)).into_iter().chain(desired.unclaimed_lines()) {
         if line.starts_with('!') {
             tracing::warn!("{line}");
@@ -88,8 +91,12 @@ pub(crate) async fn make(
         tracing::info!("{line}");
     }
     let changed = !plan.is_empty() || !own.is_empty();
+    let leftovers = std::mem::take(&mut plan.leftovers);
     carry_out(root, plan, stack).await?;
     own.carry_out(root).await?;
+    for leftover in leftovers {
+        leftover.remove(root, stack, prune).await?;
+    }
     Ok(changed)
 }
 
@@ -124,13 +131,17 @@ async fn compute(
     root: &VaultClient,
     desired: &Desired,
     stack: &Stack,
+    prune: Prune,
     random: impl Fn(&GenerateSpec) -> Result<SecretString, getrandom::Error>,
 ) -> Result<Plan, BootstrapError> {
     let by = Instant::now() + stack.wait;
-    let observed = Observed::ask(root, mount_names(stack), desired, by)
+    let observed = Observed::ask(root, mount_names(stack), desired, prune, by)
         .await
         .map_err(BootstrapError::vault("asking Vault what there is"))?;
-    Plan::compute(desired, &observed, mount_names(stack), stack.overwrite, random)
+    let how = How { overwrite: stack.overwrite, prune };
+    let mut plan = Plan::compute(desired, &observed, mount_names(stack), how, random)?;
+    plan.leftovers.iter_mut().for_each(|leftover| leftover.look(&stack.approle_dir));
+    Ok(plan)
 }
 
 fn mount_names(stack: &Stack) -> Mounts<'_> {

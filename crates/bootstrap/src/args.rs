@@ -62,6 +62,8 @@ pub(crate) enum Command {
         sources: Sources,
         #[command(flatten)]
         stack: Stack,
+        #[command(flatten)]
+        prune: Prune,
     },
     /// Make Vault what the files say, deliver the credentials, and end
     Apply {
@@ -69,6 +71,8 @@ pub(crate) enum Command {
         sources: Sources,
         #[command(flatten)]
         stack: Stack,
+        #[command(flatten)]
+        prune: Prune,
     },
     /// Apply while there is a root token, then keep the credentials fresh until told to stop
     Run {
@@ -235,4 +239,18 @@ pub(crate) enum AccessFormat {
     Text,
     Json,
     Html,
+}
+
+/// What goes besides. Without a variable: removing is an act and not a setting.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+#[command(next_help_heading = "Removal")]
+pub(crate) struct Prune {
+    /// Remove role, policy and delivered credentials of each service that bootstrap made and no policy file declares
+    /// any more
+    #[arg(long)]
+    pub(crate) prune: bool,
+
+    /// With --prune: remove their secrets too, every version, for good
+    #[arg(long, requires = "prune")]
+    pub(crate) prune_secrets: bool,
 }

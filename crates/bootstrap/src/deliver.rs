@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,6 +96,18 @@ pub(crate) async fn refresh_all(
 }
 
 impl Delivery {
+    /// Removes what was delivered to a directory, and the directory where nothing else is in it.
+    pub(crate) fn remove(directory: &Path) -> Result<(), FileError> {
+        match SecretDir::open(directory) {
+            Ok(opened) => opened.remove_set()?,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // It stays where it is a mount, or holds what somebody else put there.
+        let _ = fs::remove_dir(directory);
+        Ok(())
+    }
+
     /// Looks, and delivers where that is due; gives whether it did.
     async fn refresh(&self, client: &VaultClient) -> Result<Option<Due>, BootstrapError> {
         let look = self.look(client).await?;
@@ -189,6 +202,11 @@ impl Delivery {
             Err(cause) => Err(BootstrapError::Delivery { service: self.role.clone(), cause }),
         }
     }
+}
+
+/// Whether credentials that bootstrap delivered lie in a directory.
+pub(crate) fn is_delivered(directory: &Path) -> bool {
+    matches!(read(directory), Ok(Some(_)))
 }
 
 /// Whether a secret ID has been there for so long that those before it are no longer needed.

@@ -12,7 +12,7 @@ use vault_client::approle::Role;
 use crate::BootstrapError;
 use crate::args::{Sources, Stack};
 use crate::deliver::Delivery;
-use crate::manifest::{GenerateSpec, Manifest, Service, Source, resolve};
+use crate::manifest::{GenerateSpec, Manifest, Service, Source, is_service_name, resolve};
 use crate::plan::MARK;
 
 /// What a policy file's name ends in, behind the service's name.
@@ -171,5 +171,15 @@ pub(crate) fn policy_texts(directory: &Path) -> Result<BTreeMap<String, String>,
 
 /// A policy's text with our mark, which tells whoever reads it in Vault where to change it.
 fn marked(service: &str, text: &str) -> String {
-    format!("# {MARK}: written by bootstrap from {service}{POLICY_FILE}; change it there.\n{text}\n")
+    format!("{}; change it there.\n{text}\n", policy_mark(service))
+}
+
+/// What the policy of this service begins with where bootstrap wrote it.
+pub(crate) fn policy_mark(service: &str) -> String {
+    format!("# {MARK}: written by bootstrap from {service}{POLICY_FILE}")
+}
+
+/// The service whose policy has this name.
+pub(crate) fn service_of_policy(policy_name: &str) -> Option<&str> {
+    policy_name.strip_suffix("-policy").filter(|name| is_service_name(name))
 }

@@ -96,6 +96,15 @@ pub enum BootstrapError {
         #[source]
         cause: FileError,
     },
+    /// Credentials cannot be removed.
+    #[error("the credentials of {service}, which no policy file declares any more, cannot be removed")]
+    Removal {
+        /// The service.
+        service: String,
+        /// The file effect that failed.
+        #[source]
+        cause: FileError,
+    },
     /// bootstrap cannot log in with its own credential.
     #[error("bootstrap cannot log in with its own credential")]
     OwnLogin(#[source] LoginError),
@@ -126,7 +135,9 @@ impl Failure for BootstrapError {
         match self {
             Self::Connection(error) => error.exit(),
             Self::EnvFile(error) | Self::ManifestFile(error) | Self::Policy(error) => error.exit(),
-            Self::Delivery { cause, .. } | Self::NoToken { cause, .. } => cause.exit(),
+            Self::Delivery { cause, .. } | Self::Removal { cause, .. } | Self::NoToken { cause, .. } => {
+                cause.exit()
+            }
             Self::Vault { cause, .. } => cause.exit(),
             Self::OwnLogin(error) => error.exit(),
             Self::Health(error) => error.exit(),

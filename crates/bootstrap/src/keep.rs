@@ -16,7 +16,7 @@ use vault_client::{VaultClient, VaultError};
 
 use crate::BootstrapError;
 use crate::apply::{deliver_all, make, token};
-use crate::args::{Sources, Stack};
+use crate::args::{Prune, Sources, Stack};
 use crate::deliver::Delivery;
 use crate::desired::Desired;
 use crate::{deliver, own};
@@ -110,7 +110,7 @@ async fn apply_once(client: &VaultClient, desired: &Desired, stack: &Stack) -> R
         }
         Err(error) => return Err(error),
     };
-    match make(&root, desired, stack).await {
+    match make(&root, desired, stack, Prune::default()).await {
         Ok(_) => {
             // The first look tries those again that fail.
             for error in deliver_all(&root, desired, stack).await.failures {

@@ -25,6 +25,7 @@ mod observed;
 mod own;
 mod plan;
 pub mod policy;
+mod prune;
 mod random;
 mod verify;
 
@@ -40,14 +41,14 @@ use crate::desired::Desired;
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError> {
     match &args.command {
         Command::Check(check) => check::command(check),
-        Command::Plan { sources, stack } => {
+        Command::Plan { sources, stack, prune } => {
             let desired = Desired::load(sources)?;
-            shutdown.or_stop(Box::pin(apply::plan(args.vault.client()?, &desired, stack))).await?
+            shutdown.or_stop(Box::pin(apply::plan(args.vault.client()?, &desired, stack, *prune))).await?
         }
-        Command::Apply { sources, stack } => {
+        Command::Apply { sources, stack, prune } => {
             let desired = Desired::load(sources)?;
             // The next apply finishes what one that is stopped began.
-            shutdown.or_stop(Box::pin(apply::command(args.vault.client()?, &desired, stack))).await?
+            shutdown.or_stop(Box::pin(apply::command(args.vault.client()?, &desired, stack, *prune))).await?
         }
         Command::Run { sources, stack, status } => {
             let status = StatusFile::new(status, "bootstrap");

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use vault_client::kv2::Metadata;
 use vault_client::{VaultClient, VaultError, approle, kv2, policy};
 
+use crate::applied::Applied;
 use crate::concurrent::for_each;
-use crate::desired::policy_name;
+use crate::desired::{policy_mark, policy_name, service_of_policy};
+use crate::manifest::is_service_name;
 use crate::observed::ObservedService;
+use crate::prune::Leftover;
 
 /// All policies, roles and secrets.
 #[derive(Debug)]
@@ -54,6 +57,23 @@ impl<T: Clone> Entries<T> {
         }
     }
 
+    /// All names, in order; none where the token may not list them.
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Whole(entries) => entries.keys().map(String::as_str).collect(),
+            Self::Names(names) => names.iter().map(String::as_str).collect(),
+            Self::Unknown => Vec::new(),
+        }
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        match self {
+            Self::Whole(entries) => entries.contains_key(name),
+            Self::Names(names) => names.contains(name),
+            Self::Unknown => false,
+        }
+    }
+
     /// The entry of this name, read where the list does not hold it.
     async fn entry(
         &self,
@@ -89,6 +109,51 @@ impl Listed {
         };
         let owned = |mount: Option<&str>| mount.map(str::to_owned);
         Ok(Self { kv_mount: owned(kv_mount), approle_mount: owned(approle_mount), policies, roles, secrets })
+    }
+
+    /// What bootstrap made for services that are not among the `declared`.
+    ///
+    /// Where the server does not tell the metadata of all secrets at once, a secret is only found beside a policy,
+    /// unless they are `wanted`: there may be thousands that are none of ours.
+    pub(crate) async fn leftovers(
+        &self,
+        client: &VaultClient,
+        declared: &BTreeSet<&str>,
+        wanted: bool,
+    ) -> Result<Vec<Leftover>, VaultError> {
+        let by = client.soon();
+        let mut leftovers = BTreeMap::new();
+        for policy_name in self.policies.names() {
+            let Some(service) = service_of_policy(policy_name).filter(|name| !declared.contains(name)) else {
+                continue;
+            };
+            let text = self.policies.entry(policy_name, policy::read(client, policy_name, by)).await?;
+            if text.is_some_and(|text| text.starts_with(&policy_mark(service))) {
+                let leftover = Leftover { service: service.to_owned(), policy: true, ..Leftover::default() };
+                leftovers.insert(service.to_owned(), leftover);
+            }
+        }
+        let Some(mount) = &self.kv_mount else { return Ok(leftovers.into_values().collect()) };
+        let mut foreign_roles = BTreeSet::new();
+        let is_undeclared = |name: &&str| !declared.contains(name) && is_service_name(name);
+        for name in self.secrets.names().into_iter().filter(is_undeclared) {
+            let is_told = matches!(self.secrets, Entries::Whole(_));
+            if !is_told && !wanted && !leftovers.contains_key(name) {
+                continue;
+            }
+            let metadata = self.secrets.entry(name, kv2::metadata(client, mount, name, by)).await?;
+            let Some(applied) = metadata.as_ref().and_then(Applied::read) else { continue };
+            if applied.foreign_role {
+                foreign_roles.insert(name);
+            }
+            let leftover = Leftover { service: name.to_owned(), ..Leftover::default() };
+            leftovers.entry(name.to_owned()).or_insert(leftover).secret = true;
+        }
+        for (name, leftover) in &mut leftovers {
+            leftover.role =
+                leftover.policy && self.roles.holds(name) && !foreign_roles.contains(name.as_str());
+        }
+        Ok(leftovers.into_values().collect())
     }
 
     /// Reads what there is of these services.

@@ -44,6 +44,7 @@ use secrecy::SecretString;
 pub(crate) use error::suggest;
 pub use error::{Fault, ManifestError, ManifestErrors, Place};
 pub use file::{Manifest, WrittenTtl};
+pub(crate) use resolve::is_service_name;
 pub use resolve::{resolve, resolve_past_faults};
 
 /// What the manifest and the convention make of a `.env` file.

@@ -9,10 +9,12 @@ use vault_client::mounts::Mount;
 use vault_client::{VaultClient, VaultError, kv2, mounts};
 
 use crate::applied::Applied;
+use crate::args::Prune;
 use crate::desired::Desired;
 use crate::listed::Listed;
 use crate::merge::Values;
 use crate::plan::{MARK, Mounts};
+use crate::prune::Leftover;
 
 /// What there is of what is desired.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(crate) struct Observed {
     pub(crate) kv_mount: Option<String>,
     pub(crate) approle_mount: Option<ApproleMount>,
     pub(crate) services: BTreeMap<String, ObservedService>,
+    /// What is bootstrap's and no file declares.
+    pub(crate) leftovers: Vec<Leftover>,
 }
 
 /// The AppRole mount.
@@ -52,6 +56,7 @@ impl Observed {
         client: &VaultClient,
         mounts: Mounts<'_>,
         desired: &Desired,
+        prune: Prune,
         by: Instant,
     ) -> Result<Self, VaultError> {
         let engines = mounts::engines(client, by).await?;
@@ -72,9 +77,11 @@ impl Observed {
             has_approle.then_some(mounts.approle),
         )
         .await?;
+        let declared = desired.names().collect();
+        let leftovers = listed.leftovers(client, &declared, prune.prune_secrets).await?;
         let names = desired.names().map(str::to_owned).collect();
-        let services = listed.services(client, names).await?;
-        Ok(Self { kv_mount, approle_mount, services: services.into_iter().collect() })
+        let services = listed.services(client, names).await?.into_iter().collect();
+        Ok(Self { kv_mount, approle_mount, services, leftovers })
     }
 }
 

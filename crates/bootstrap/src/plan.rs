@@ -8,10 +8,12 @@ use vault_client::approle::Role;
 
 use crate::BootstrapError;
 use crate::applied::Applied;
+use crate::args::Prune;
 use crate::desired::{Desired, DesiredService, policy_name};
 use crate::manifest::GenerateSpec;
 use crate::merge::{KeyChange, Merged, Values, merge};
 use crate::observed::{Observed, ObservedService};
+use crate::prune::Leftover;
 
 /// What the descriptions and custom metadata of everything that bootstrap makes begin with.
 pub(crate) const MARK: &str = "vaultcrew";
@@ -23,6 +25,13 @@ pub(crate) struct Mounts<'a> {
     pub(crate) approle: &'a str,
 }
 
+/// What somebody asked for, beside what the files say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    pub(crate) overwrite: bool,
+    pub(crate) prune: Prune,
+}
+
 /// Everything that is to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -30,6 +39,9 @@ pub(crate) struct Plan {
     pub(crate) enable_approle: bool,
     pub(crate) lockout: Lockout,
     pub(crate) services: Vec<ServicePlan>,
+    /// What no file declares any more, and how much of that goes.
+    pub(crate) leftovers: Vec<Leftover>,
+    pub(crate) prune: Prune,
 }
 
 /// What is to be done about the user lockout of the AppRole mount.
@@ -76,7 +88,7 @@ impl Plan {
         desired: &Desired,
         observed: &Observed,
         mounts: Mounts<'_>,
-        overwrite: bool,
+        how: How,
         random: impl Fn(&GenerateSpec) -> Result<SecretString, getrandom::Error>,
     ) -> Result<Self, BootstrapError> {
         if let Some(found) = observed.kv_mount.as_ref().filter(|found| *found != "kv2") {
@@ -98,7 +110,7 @@ impl Plan {
         let mut generated = already_generated(desired, observed);
         let services = desired.services.iter().map(|service| {
             let observed = observed.services.get(&service.name).unwrap_or(&nothing);
-            ServicePlan::compute(service, observed, overwrite, |key| {
+            ServicePlan::compute(service, observed, how.overwrite, |key| {
                 // Every key without a value has a way to be generated.
                 let Some(spec) = service.generated.get(key) else { return Ok(SecretString::from("")) };
                 if let Some(value) = generated.get(&spec.env_key) {
@@ -118,6 +130,8 @@ impl Plan {
                 _ => Lockout::Disable,
             },
             services: services.collect::<Result<_, _>>()?,
+            leftovers: observed.leftovers.clone(),
+            prune: how.prune,
         })
     }
 
@@ -127,6 +141,7 @@ impl Plan {
             && !self.enable_approle
             && self.lockout != Lockout::Disable
             && self.services.iter().all(ServicePlan::is_empty)
+            && !self.leftovers.iter().any(|leftover| leftover.is_pruned(self.prune))
     }
 
     /// Whether the role of this service is yet to be made.
@@ -162,6 +177,7 @@ impl Plan {
         for service in &self.services {
             service.lines(mounts, &mut lines);
         }
+        lines.extend(self.leftovers.iter().flat_map(|leftover| leftover.lines(self.prune, mounts)));
         lines
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! - [`replace`](SecretDir::replace) and [`create_new`](SecretDir::create_new) change one file;
 //! - [`replace_set`](SecretDir::replace_set) changes several at one instant, and
-//!   [`read_set`](SecretDir::read_set) reads them as they belong together;
+//!   [`read_set`](SecretDir::read_set) reads them as they belong together, and
+//!   [`remove_set`](SecretDir::remove_set) removes them;
 //! - [`prove_writable`](SecretDir::prove_writable) and [`prove_room`](SecretDir::prove_room) find out beforehand
 //!   whether all that works.
 //!

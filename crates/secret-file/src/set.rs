@@ -71,6 +71,30 @@ impl SecretDir {
         Ok(Changed::Yes)
     }
 
+    /// Removes the set: all its names at one instant, then what they were. What else lies in the directory stays.
+    pub fn remove_set(&self) -> Result<Changed, FileError> {
+        self.clear_strays();
+        let current = match self.generation() {
+            Err(error) if error.is_not_found() => None,
+            current => current?,
+        };
+        let path = self.path().join(CURRENT);
+        let is_set = self.current()?.is_some();
+        let removed = is_set && at::unlink(&self.file, CURRENT).map_err(failed(Operation::Remove, &path))?;
+        let mut changed = if removed { Changed::Yes } else { Changed::No };
+        for name in self.names()? {
+            if self.is_set_link(&name)? {
+                at::unlink(&self.file, &name).map_err(failed(Operation::Remove, &self.path().join(&name)))?;
+                changed = Changed::Yes;
+            }
+        }
+        self.sync()?;
+        if let Some(old) = current.filter(|old| old.name.starts_with(GENERATION)) {
+            self.remove_generation(&old.name, &old.dir);
+        }
+        Ok(changed)
+    }
+
     /// The current generation, opened; `None` where the directory holds no set.
     pub(crate) fn generation(&self) -> Result<Option<Generation>, FileError> {
         let path = self.path().join(CURRENT);

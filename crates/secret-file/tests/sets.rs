@@ -31,6 +31,23 @@ fn replace(dir: &SecretDir, files: &[(&str, &str)]) -> Result<Changed, FileError
     dir.replace_set(&files)
 }
 
+#[test]
+fn a_set_is_removed_and_what_lies_beside_it_stays() {
+    let (temp, dir) = directory();
+    fs::write(temp.path().join("theirs"), "x").unwrap();
+    assert_eq!(dir.remove_set().unwrap(), Changed::No);
+    replace(&dir, &[("a", "1"), ("b", "2")]).unwrap();
+    assert_eq!(dir.remove_set().unwrap(), Changed::Yes);
+    assert_eq!((dir.names().unwrap(), internal(temp.path())), (vec!["theirs".to_owned()], Vec::new()));
+
+    // A removal that was interrupted has left links that lead nowhere.
+    replace(&dir, &[("a", "1")]).unwrap();
+    fs::remove_file(temp.path().join("..data")).unwrap();
+    assert_eq!(dir.remove_set().unwrap(), Changed::Yes);
+    assert_eq!(dir.names().unwrap(), ["theirs"]);
+    assert_eq!(dir.remove_set().unwrap(), Changed::No);
+}
+
 /// As a program reads them that knows nothing of sets.
 fn plainly(dir: &Path, name: &str) -> Option<String> {
     fs::read_to_string(dir.join(name)).ok()

@@ -229,7 +229,8 @@ fn beginning(service: &str) -> String {
     format!("{}_", service.to_uppercase().replace('-', "_"))
 }
 
-fn is_service_name(name: &str) -> bool {
+/// Whether this can be a service: a name that means nothing else in a path.
+pub(crate) fn is_service_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.starts_with(plain) && name.chars().all(|c| plain(c) || matches!(c, '-' | '_'))
 }

@@ -11,6 +11,7 @@ mod freshness;
 mod help;
 mod keys;
 mod kills;
+mod prune;
 mod refusals;
 mod restart;
 mod root;

@@ -3,15 +3,17 @@
 use agent_runtime::Exit;
 use secrecy::SecretString;
 use tokio::time::Instant;
-use vault_client::{VaultClient, approle, kv2, mounts, policy};
+use vault_client::VaultClient;
 
 use crate::BootstrapError;
 use crate::args::{Prune, Stack};
-use crate::concurrent::for_each;
-use crate::desired::{Desired, policy_name};
+use crate::carry_out::carry_out;
+use crate::desired::Desired;
+use crate::ledger::Ledger;
+use crate::lock::Lock;
 use crate::manifest::GenerateSpec;
 use crate::observed::Observed;
-use crate::plan::{How, Lockout, MARK, Mounts, Plan, SecretPlan, ServicePlan};
+use crate::plan::{How, Mounts, Plan};
 use crate::{deliver, own, random};
 
 /// The longest token that is read.
@@ -26,7 +28,8 @@ pub(crate) async fn plan(
 ) -> Result<Exit, BootstrapError> {
     let root = client.with_token(token(stack)?);
     // What would be generated is not shown: any value stands for it.
-    let plan = compute(&root, desired, stack, prune, |_| Ok(SecretString::from(""))).await?;
+    let ledger = Ledger::open(&stack.state_dir).map_err(BootstrapError::Random)?;
+    let plan = compute(&root, desired, stack, &ledger, prune, |_| Ok(SecretString::from(""))).await?;
     let own = own::OwnPlan::ask(&root, &stack.approle_mount, desired.names()).await?;
     let mut lines = plan.lines(mount_names(stack));
     lines.extend(own.lines());
@@ -54,6 +57,7 @@ pub(crate) async fn command(
     prune: Prune,
 ) -> Result<Exit, BootstrapError> {
     let root = client.with_token(token(stack)?);
+    let _lock = Lock::take(stack).await?;
     let changed = make(&root, desired, stack, prune).await?;
     let Delivered { count, failures } = deliver_all(&root, desired, stack).await;
     let mut failures = failures.into_iter();
@@ -72,13 +76,33 @@ pub(crate) async fn command(
 }
 
 /// Makes Vault what is desired; gives whether anything was to be done.
+///
+/// Where somebody else was faster with a secret or a mount, everything is looked at once more, and what they wrote is
+/// theirs.
 pub(crate) async fn make(
     root: &VaultClient,
     desired: &Desired,
     stack: &Stack,
     prune: Prune,
 ) -> Result<bool, BootstrapError> {
-    let mut plan = compute(root, desired, stack, prune, random::value).await?;
+    let mut ledger = Ledger::open(&stack.state_dir).map_err(BootstrapError::Random)?;
+    match make_once(root, desired, stack, &mut ledger, prune).await {
+        Err(BootstrapError::Overtaken { what, .. }) => {
+            tracing::warn!("{what} was changed by somebody else meanwhile: planning once more");
+            make_once(root, desired, stack, &mut ledger, prune).await
+        }
+        made => made,
+    }
+}
+
+async fn make_once(
+    root: &VaultClient,
+    desired: &Desired,
+    stack: &Stack,
+    ledger: &mut Ledger,
+    prune: Prune,
+) -> Result<bool, BootstrapError> {
+    let mut plan = compute(root, desired, stack, ledger, prune, random::value).await?;
     for line in plan.lines(mount_names(stack)).into_iter().chain(desired.unclaimed_lines()) {
         if line.starts_with('!') {
             tracing::warn!("{line}");
@@ -92,7 +116,7 @@ pub(crate) async fn make(
     }
     let changed = !plan.is_empty() || !own.is_empty();
     let leftovers = std::mem::take(&mut plan.leftovers);
-    carry_out(root, plan, stack).await?;
+    carry_out(root, plan, stack, ledger).await?;
     own.carry_out(root).await?;
     for leftover in leftovers {
         leftover.remove(root, stack, prune).await?;
@@ -131,11 +155,12 @@ async fn compute(
     root: &VaultClient,
     desired: &Desired,
     stack: &Stack,
+    ledger: &Ledger,
     prune: Prune,
     random: impl Fn(&GenerateSpec) -> Result<SecretString, getrandom::Error>,
 ) -> Result<Plan, BootstrapError> {
     let by = Instant::now() + stack.wait;
-    let observed = Observed::ask(root, mount_names(stack), desired, prune, by)
+    let observed = Observed::ask(root, mount_names(stack), desired, ledger, prune, by)
         .await
         .map_err(BootstrapError::vault("asking Vault what there is"))?;
     let how = How { overwrite: stack.overwrite, prune };
@@ -146,74 +171,4 @@ async fn compute(
 
 fn mount_names(stack: &Stack) -> Mounts<'_> {
     Mounts { kv: &stack.kv_mount, approle: &stack.approle_mount }
-}
-
-async fn carry_out(root: &VaultClient, plan: Plan, stack: &Stack) -> Result<(), BootstrapError> {
-    let (kv, approle) = (&stack.kv_mount, &stack.approle_mount);
-    if plan.enable_kv {
-        mounts::enable_kv2(root, kv, &format!("{MARK}: secrets of the services"), root.soon())
-            .await
-            .map_err(BootstrapError::vault(format!("enabling the secrets engine {kv}/")))?;
-    }
-    if plan.enable_approle {
-        mounts::enable_approle(root, approle, &format!("{MARK}: logins of the services"), root.soon())
-            .await
-            .map_err(BootstrapError::vault(format!("enabling the auth method auth/{approle}/")))?;
-    }
-    if plan.lockout == Lockout::Disable {
-        mounts::disable_lockout(root, approle, root.soon())
-            .await
-            .map_err(BootstrapError::vault(format!("switching the user lockout of auth/{approle}/ off")))?;
-    }
-    let services: Vec<_> = plan.services.into_iter().filter(|service| !service.is_empty()).collect();
-    for_each(services, |service| {
-        let (root, kv, approle) = (root.clone(), kv.clone(), approle.clone());
-        async move { apply_service(&root, &kv, &approle, service).await }
-    })
-    .await
-    .map(drop)
-}
-
-async fn apply_service(
-    root: &VaultClient,
-    kv: &str,
-    approle: &str,
-    plan: ServicePlan,
-) -> Result<(), BootstrapError> {
-    let ServicePlan { name, policy, role, secret, foreign: _ } = plan;
-    if let Some((text, _)) = policy {
-        let policy_name = policy_name(&name);
-        policy::write(root, &policy_name, &text, root.soon())
-            .await
-            .map_err(BootstrapError::vault(format!("writing the policy {policy_name}")))?;
-    }
-    apply_secret(root, kv, &name, secret).await?;
-    if let Some((role, _)) = role {
-        approle::write_role(root, approle, &name, &role, root.soon())
-            .await
-            .map_err(BootstrapError::vault(format!("writing the role {name}")))?;
-    }
-    Ok(())
-}
-
-/// Writes a version by check-and-set, then the note of it.
-///
-/// After a kill in between, the next apply finds the values as they are wanted, and notes them. Those that the
-/// files have changed once more by then count as changed in Vault: they are kept and reported, not lost.
-async fn apply_secret(
-    root: &VaultClient,
-    kv: &str,
-    name: &str,
-    plan: SecretPlan,
-) -> Result<(), BootstrapError> {
-    let path = format!("{kv}/{name}");
-    let doing = || BootstrapError::vault(format!("writing the secret {path}"));
-    if let Some(current) = plan.write_on {
-        kv2::write(root, kv, name, &plan.values, current, root.soon()).await.map_err(doing())?;
-    }
-    if let Some(note) = plan.note {
-        let custom = note.write(&plan.custom_metadata);
-        kv2::set_custom_metadata(root, kv, name, &custom, root.soon()).await.map_err(doing())?;
-    }
-    Ok(())
 }

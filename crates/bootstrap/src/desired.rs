@@ -1,6 +1,6 @@
 //! What there is to be: the .env file, the manifest and the policies, together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +89,13 @@ impl Desired {
     /// The services' names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.services.iter().map(|service| service.name.as_str())
+    }
+
+    /// The keys of the .env file whose generated values several services share.
+    pub(crate) fn shared_generated(&self) -> BTreeSet<&str> {
+        let mut seen = BTreeSet::new();
+        let keys = self.services.iter().flat_map(|service| service.generated.values());
+        keys.map(|spec| spec.env_key.as_str()).filter(|key| !seen.insert(*key)).collect()
     }
 
     /// A line for each key that no service claims: nothing is dropped in silence.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent_runtime::{ConnectionError, Exit, Failure, HealthError, Stopped};
 use approle_session::LoginError;
@@ -96,6 +97,30 @@ pub enum BootstrapError {
         #[source]
         cause: FileError,
     },
+    /// The state directory cannot be used.
+    #[error("bootstrap's own state cannot be kept; is --state-dir right?")]
+    StateDir(#[source] FileError),
+    /// Another bootstrap holds the lock.
+    #[error(
+        "another bootstrap is applying with {}, and was waited for {}; try again when it has ended",
+        directory.display(),
+        humantime::format_duration(*wait)
+    )]
+    Locked {
+        /// The state directory.
+        directory: PathBuf,
+        /// How long it was waited for.
+        wait: Duration,
+    },
+    /// Somebody else changed it at the same time, and again when that was taken in.
+    #[error("{what} is being changed by somebody else at this moment; apply again when they are done")]
+    Overtaken {
+        /// The secret or the mount.
+        what: String,
+        /// Vault's answer.
+        #[source]
+        cause: VaultError,
+    },
     /// Credentials cannot be removed.
     #[error("the credentials of {service}, which no policy file declares any more, cannot be removed")]
     Removal {
@@ -134,7 +159,10 @@ impl Failure for BootstrapError {
     fn exit(&self) -> Exit {
         match self {
             Self::Connection(error) => error.exit(),
-            Self::EnvFile(error) | Self::ManifestFile(error) | Self::Policy(error) => error.exit(),
+            Self::EnvFile(error)
+            | Self::ManifestFile(error)
+            | Self::Policy(error)
+            | Self::StateDir(error) => error.exit(),
             Self::Delivery { cause, .. } | Self::Removal { cause, .. } | Self::NoToken { cause, .. } => {
                 cause.exit()
             }
@@ -148,7 +176,7 @@ impl Failure for BootstrapError {
             | Self::Manifest(_)
             | Self::NoPolicies(_)
             | Self::OtherMount { .. } => Exit::Config,
-            Self::Random(_) | Self::Output(_) => Exit::Failed,
+            Self::Random(_) | Self::Output(_) | Self::Locked { .. } | Self::Overtaken { .. } => Exit::Failed,
         }
     }
 }

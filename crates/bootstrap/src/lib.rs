@@ -2,9 +2,10 @@
 //! credentials, and keeps them fresh.
 //!
 //! In the order of its job: `manifest` and `desired` say what there is to be, `observed` asks Vault what
-//! there is (`listed`: all at once), `plan` computes the difference (`merge` that of one secret), `apply` carries it out,
-//! `deliver` hands the services their credentials, and `keep` goes on doing so, by a credential of
-//! bootstrap's own (`own`). `check` finds what is wrong with the files without asking anybody.
+//! there is (`listed`: all at once), `plan` computes the difference (`merge` that of one secret), `apply` has it carried
+//! out (`carry_out`, and `prune` for what the files dropped; `ledger` remembers what was written), `deliver` hands the
+//! services their credentials, and `keep` goes on doing so, by a credential of bootstrap's own (`own`). `check` finds
+//! what is wrong with the files without asking anybody.
 //!
 //! `policy` tells what a policy's text grants: `verify` proves that on the server, `access` draws it.
 
@@ -12,13 +13,16 @@ mod access;
 mod applied;
 mod apply;
 mod args;
+mod carry_out;
 mod check;
 mod concurrent;
 mod deliver;
 mod desired;
 mod error;
 mod keep;
+mod ledger;
 mod listed;
+mod lock;
 pub mod manifest;
 mod merge;
 mod observed;

@@ -156,7 +156,7 @@ impl Listed {
         Ok(leftovers.into_values().collect())
     }
 
-    /// Reads what there is of these services.
+    /// Reads what there is of these services, save the values of their secrets.
     pub(crate) async fn services(
         self,
         client: &VaultClient,
@@ -187,7 +187,6 @@ impl Listed {
         }
         if let Some(mount) = &self.kv_mount {
             service.metadata = self.secrets.entry(name, kv2::metadata(client, mount, name, by)).await?;
-            service.read_secret(client, mount, name).await?;
         }
         Ok(service)
     }

@@ -1,6 +1,6 @@
 //! What there is in Vault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 use vault_client::approle::Role;
@@ -10,7 +10,9 @@ use vault_client::{VaultClient, VaultError, kv2, mounts};
 
 use crate::applied::Applied;
 use crate::args::Prune;
+use crate::concurrent::for_each;
 use crate::desired::Desired;
+use crate::ledger::Ledger;
 use crate::listed::Listed;
 use crate::merge::Values;
 use crate::plan::{MARK, Mounts};
@@ -48,6 +50,17 @@ pub(crate) struct ObservedService {
     pub(crate) applied: Option<Applied>,
     /// What that apply left as the files' own.
     pub(crate) written: Option<Values>,
+    /// The record says that nothing is to be done about the secret, which was therefore not read.
+    pub(crate) is_settled: bool,
+}
+
+/// The values of one secret as far as they were read.
+struct SecretRead {
+    newest: Option<Secret>,
+    /// The version that the note names.
+    noted: Option<Secret>,
+    /// The version that no note names, and that may be ours all the same.
+    unnoted: Option<Secret>,
 }
 
 impl Observed {
@@ -56,6 +69,7 @@ impl Observed {
         client: &VaultClient,
         mounts: Mounts<'_>,
         desired: &Desired,
+        ledger: &Ledger,
         prune: Prune,
         by: Instant,
     ) -> Result<Self, VaultError> {
@@ -81,7 +95,45 @@ impl Observed {
         let leftovers = listed.leftovers(client, &declared, prune.prune_secrets).await?;
         let names = desired.names().map(str::to_owned).collect();
         let services = listed.services(client, names).await?.into_iter().collect();
-        Ok(Self { kv_mount, approle_mount, services, leftovers })
+        let mut observed = Self { kv_mount, approle_mount, services, leftovers };
+        observed.read_secrets(client, mounts.kv, desired, ledger).await?;
+        Ok(observed)
+    }
+
+    /// Reads the secrets that are there, save those of which the record says that nothing is to be done.
+    async fn read_secrets(
+        &mut self,
+        client: &VaultClient,
+        mount: &str,
+        desired: &Desired,
+        ledger: &Ledger,
+    ) -> Result<(), VaultError> {
+        let shared = desired.shared_generated();
+        let mut reads = Vec::new();
+        for service in &desired.services {
+            let Some(observed) = self.services.get_mut(&service.name) else { continue };
+            let Some(metadata) = &observed.metadata else { continue };
+            observed.applied = Applied::read(metadata);
+            let (path, noted) = (path(mount, &service.name), observed.applied.as_ref());
+            // A generated value that others share is compared with theirs.
+            let is_alone = service.generated.values().all(|spec| !shared.contains(spec.env_key.as_str()));
+            observed.is_settled = is_alone
+                && noted.is_some_and(|noted| ledger.settles(&path, metadata, noted, &service.secret));
+            if !observed.is_settled {
+                let noted = noted.map(|noted| noted.version);
+                reads.push((service.name.clone(), noted, ledger.unnoted(&path, metadata, noted)));
+            }
+        }
+        let read = for_each(reads, |(name, noted, unnoted)| {
+            let (client, mount) = (client.clone(), mount.to_owned());
+            async move { Ok((name.clone(), SecretRead::ask(&client, &mount, &name, noted, unnoted).await?)) }
+        });
+        for (name, read) in read.await? {
+            if let Some(service) = self.services.get_mut(&name) {
+                service.take_in(read, &path(mount, &name), ledger);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -105,28 +157,48 @@ impl ObservedService {
         self.role.is_none() || (self.policy.is_some() && self.policy_is_ours() && !is_noted_foreign)
     }
 
-    /// Reads the secret: what it is now, and what the last apply left.
-    pub(crate) async fn read_secret(
-        &mut self,
-        client: &VaultClient,
-        mount: &str,
-        name: &str,
-    ) -> Result<(), VaultError> {
-        let Some(metadata) = &self.metadata else { return Ok(()) };
-        self.applied = Applied::read(metadata);
-        self.secret = kv2::read(client, mount, name, None, client.soon()).await?;
-        let Some(applied) = &self.applied else { return Ok(()) };
-        let is_newest = self.secret.as_ref().is_some_and(|secret| secret.version == applied.version);
-        let written = if is_newest {
-            self.secret.clone()
-        } else {
-            kv2::read(client, mount, name, Some(applied.version), client.soon()).await?
+    /// What the secret is now, and what the last apply left: the noted version, or one that it was killed before
+    /// it could note.
+    fn take_in(&mut self, read: SecretRead, path: &str, ledger: &Ledger) {
+        let unnoted = read.unnoted.and_then(|secret| Some((ledger.recognised(path, &secret)?, secret)));
+        let (foreign, written) = match (unnoted, read.noted, &self.applied) {
+            (Some((entry, secret)), ..) => (&entry.foreign, Some(secret)),
+            (None, noted, Some(applied)) => (&applied.foreign, noted),
+            (None, ..) => (&BTreeSet::new(), None),
         };
         self.written = written.map(|secret| {
             let mut own = secret.values;
-            own.retain(|key, _| !applied.foreign.contains(key));
+            own.retain(|key, _| !foreign.contains(key));
             own
         });
-        Ok(())
+        self.secret = read.newest;
     }
+}
+
+impl SecretRead {
+    async fn ask(
+        client: &VaultClient,
+        mount: &str,
+        name: &str,
+        noted: Option<u64>,
+        unnoted: Option<u64>,
+    ) -> Result<Self, VaultError> {
+        let newest = kv2::read(client, mount, name, None, client.soon()).await?;
+        let (mut versions, newest_version) = ([None, None], newest.as_ref().map(|secret| secret.version));
+        for (version, slot) in [noted, unnoted].into_iter().zip(&mut versions) {
+            *slot = match version {
+                None => None,
+                // What is read already.
+                Some(_) if version == newest_version => newest.clone(),
+                Some(_) => kv2::read(client, mount, name, version, client.soon()).await?,
+            };
+        }
+        let [noted, unnoted] = versions;
+        Ok(Self { newest, noted, unnoted })
+    }
+}
+
+/// A secret as messages and the record name it.
+pub(crate) fn path(mount: &str, name: &str) -> String {
+    format!("{mount}/{name}")
 }

@@ -12,6 +12,7 @@ use vault_client::{VaultClient, VaultError, approle, mounts, policy};
 
 use crate::BootstrapError;
 use crate::args::Stack;
+use crate::carry_out::enabling;
 use crate::deliver::Delivery;
 use crate::plan::MARK;
 
@@ -96,14 +97,16 @@ impl OwnPlan {
 
     /// Does it.
     pub(crate) async fn carry_out(self, root: &VaultClient) -> Result<(), BootstrapError> {
+        if self.enable {
+            mounts::enable_approle(root, MOUNT, &format!("{MARK}: credential of bootstrap"), root.soon())
+                .await
+                .map_err(enabling(format!("the auth method auth/{MOUNT}/")))?;
+        }
         self.make(root).await.map_err(BootstrapError::vault("making the AppRole of bootstrap itself"))
     }
 
     async fn make(self, root: &VaultClient) -> Result<(), VaultError> {
         let by = root.soon();
-        if self.enable {
-            mounts::enable_approle(root, MOUNT, &format!("{MARK}: credential of bootstrap"), by).await?;
-        }
         if self.disable_lockout {
             mounts::disable_lockout(root, MOUNT, by).await?;
         }

@@ -1,17 +1,18 @@
 //! The difference between what is desired and what there is. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use secrecy::SecretString;
 use vault_client::approle::Role;
+use vault_client::kv2::Written;
 
 use crate::BootstrapError;
 use crate::applied::Applied;
 use crate::args::Prune;
 use crate::desired::{Desired, DesiredService, policy_name};
 use crate::manifest::GenerateSpec;
-use crate::merge::{KeyChange, Merged, Values, merge};
+use crate::merge::{KeyChange, Values, merge};
 use crate::observed::{Observed, ObservedService};
 use crate::prune::Leftover;
 
@@ -67,6 +68,8 @@ pub(crate) struct ServicePlan {
     /// What differs, is not bootstrap's, and stays.
     pub(crate) foreign: Vec<String>,
     pub(crate) secret: SecretPlan,
+    /// It is given a value that was generated for another service just now, which is to be written first.
+    pub(crate) follows: bool,
 }
 
 /// What is to be done to a secret.
@@ -76,8 +79,14 @@ pub(crate) struct SecretPlan {
     pub(crate) changes: BTreeMap<String, KeyChange>,
     /// Whether a version is to be written, and on top of which.
     pub(crate) write_on: Option<u64>,
-    /// The note to leave, where it is not there; its version is the one that is written, where one is.
-    pub(crate) note: Option<Applied>,
+    /// The version that is written, or was found to be right.
+    pub(crate) applied: Applied,
+    /// Whether the note of it is not there yet.
+    pub(crate) is_to_be_noted: bool,
+    /// The version that was found to be right, where none is written.
+    pub(crate) found: Option<Written>,
+    /// The record says that nothing is to be done: the values were not read.
+    pub(crate) is_settled: bool,
     /// What else is in the custom metadata and stays there.
     pub(crate) custom_metadata: BTreeMap<String, String>,
 }
@@ -108,18 +117,23 @@ impl Plan {
         }
         let nothing = ObservedService::default();
         let mut generated = already_generated(desired, observed);
+        let mut new = BTreeSet::new();
         let services = desired.services.iter().map(|service| {
             let observed = observed.services.get(&service.name).unwrap_or(&nothing);
-            ServicePlan::compute(service, observed, how.overwrite, |key| {
+            let mut follows = false;
+            let plan = ServicePlan::compute(service, observed, how.overwrite, |key| {
                 // Every key without a value has a way to be generated.
                 let Some(spec) = service.generated.get(key) else { return Ok(SecretString::from("")) };
                 if let Some(value) = generated.get(&spec.env_key) {
+                    follows |= new.contains(&spec.env_key);
                     return Ok(value.clone());
                 }
                 let value = random(spec).map_err(BootstrapError::Random)?;
                 generated.insert(spec.env_key.clone(), value.clone());
+                new.insert(spec.env_key.clone());
                 Ok(value)
-            })
+            })?;
+            Ok(ServicePlan { follows, ..plan })
         });
         Ok(Self {
             enable_kv: observed.kv_mount.is_none(),
@@ -129,7 +143,7 @@ impl Plan {
                 Some(mount) if !mount.is_ours => Lockout::Ask,
                 _ => Lockout::Disable,
             },
-            services: services.collect::<Result<_, _>>()?,
+            services: services.collect::<Result<_, BootstrapError>>()?,
             leftovers: observed.leftovers.clone(),
             prune: how.prune,
         })
@@ -206,7 +220,7 @@ impl ServicePlan {
             foreign.push(format!("role {}", service.name));
         }
         let secret = SecretPlan::compute(service, observed, foreign_role, overwrite, generate)?;
-        Ok(Self { name: service.name.clone(), policy, role, foreign, secret })
+        Ok(Self { name: service.name.clone(), policy, role, foreign, secret, follows: false })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -248,7 +262,7 @@ impl ServicePlan {
                 }
             });
         }
-        if self.secret.note.is_some() && self.secret.write_on.is_none() {
+        if self.secret.is_to_be_noted && self.secret.write_on.is_none() {
             lines.push(format!("~ {}/{name}: noted as applied", mounts.kv));
         }
     }
@@ -262,27 +276,37 @@ impl SecretPlan {
         overwrite: bool,
         generate: impl FnMut(&str) -> Result<SecretString, BootstrapError>,
     ) -> Result<Self, BootstrapError> {
-        let now = observed.secret.as_ref().map(|secret| &secret.values);
-        let merged = merge(observed.written.as_ref(), &service.secret, now, overwrite, generate)?;
         let current = observed.metadata.as_ref().map_or(0, |metadata| metadata.current_version);
-        // An empty secret is written too: the service's read of it must not fail.
-        let writes = merged.writes() || observed.secret.is_none();
-        let Merged { values, changes, foreign } = merged;
-        let version = if writes { current + 1 } else { current };
-        let note = Applied { version, foreign, foreign_role };
         let custom_metadata =
             observed.metadata.as_ref().map(|metadata| metadata.custom_metadata.clone()).unwrap_or_default();
-        Ok(Self {
-            values,
-            changes,
-            write_on: writes.then_some(current),
-            note: (observed.applied.as_ref() != Some(&note)).then_some(note),
+        let mut plan = Self {
+            values: Values::new(),
+            changes: BTreeMap::new(),
+            write_on: None,
+            applied: Applied { foreign_role, ..observed.applied.clone().unwrap_or_default() },
+            is_to_be_noted: false,
+            found: None,
             custom_metadata,
-        })
+            is_settled: observed.is_settled,
+        };
+        if !observed.is_settled {
+            let now = observed.secret.as_ref();
+            let values = now.map(|secret| &secret.values);
+            let merged = merge(observed.written.as_ref(), &service.secret, values, overwrite, generate)?;
+            // An empty secret is written too: the service's read of it must not fail.
+            plan.write_on = (merged.writes() || now.is_none()).then_some(current);
+            let version = if plan.write_on.is_some() { current + 1 } else { current };
+            plan.applied = Applied { version, foreign: merged.foreign, foreign_role };
+            let found = now.filter(|secret| plan.write_on.is_none() && secret.version == version);
+            plan.found = found.map(|found| Written { version, created: found.created.clone() });
+            (plan.values, plan.changes) = (merged.values, merged.changes);
+        }
+        plan.is_to_be_noted = observed.applied.as_ref() != Some(&plan.applied);
+        Ok(plan)
     }
 
     fn is_empty(&self) -> bool {
-        self.write_on.is_none() && self.note.is_none()
+        self.write_on.is_none() && !self.is_to_be_noted
     }
 }
 

@@ -77,6 +77,13 @@ pub async fn enable_approle(
     client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
 }
 
+/// Whether enabling was refused since there is something at the path by now.
+#[must_use]
+pub fn is_taken(error: &VaultError) -> bool {
+    matches!(error, VaultError::Refused { status: 400, messages, .. }
+        if messages.iter().any(|message| message.contains("path is already in use")))
+}
+
 /// Whether failed logins lock a role out on the AppRole method at `auth/<mount>`.
 pub async fn lockout_enabled(client: &VaultClient, mount: &str, by: Instant) -> Result<bool, VaultError> {
     // It is set as an object, and read as flat fields that are missing where nothing was ever set.

@@ -9,6 +9,7 @@ mod cluster;
 mod database;
 mod freshness;
 mod help;
+mod interrupted;
 mod keys;
 mod kills;
 mod prune;

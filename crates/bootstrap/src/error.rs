@@ -10,6 +10,7 @@ use env_file::ParseErrors;
 use secret_file::FileError;
 use vault_client::VaultError;
 
+use crate::limits::TooMuch;
 use crate::manifest::ManifestErrors;
 use crate::policy::PolicyError;
 
@@ -112,6 +113,9 @@ pub enum BootstrapError {
         /// How long it was waited for.
         wait: Duration,
     },
+    /// Secrets that no server takes, at least one.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    TooMuch(Vec<TooMuch>),
     /// Somebody else changed it at the same time, and again when that was taken in.
     #[error("{what} is being changed by somebody else at this moment; apply again when they are done")]
     Overtaken {
@@ -175,6 +179,7 @@ impl Failure for BootstrapError {
             | Self::EnvSyntax(_)
             | Self::Manifest(_)
             | Self::NoPolicies(_)
+            | Self::TooMuch(_)
             | Self::OtherMount { .. } => Exit::Config,
             Self::Random(_) | Self::Output(_) | Self::Locked { .. } | Self::Overtaken { .. } => Exit::Failed,
         }

@@ -21,6 +21,7 @@ mod desired;
 mod error;
 mod keep;
 mod ledger;
+mod limits;
 mod listed;
 mod lock;
 pub mod manifest;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use vault_client::approle::Role;
 use vault_client::kv2::Written;
 
@@ -11,9 +11,10 @@ use crate::BootstrapError;
 use crate::applied::Applied;
 use crate::args::Prune;
 use crate::desired::{Desired, DesiredService, policy_name};
+use crate::limits;
 use crate::manifest::GenerateSpec;
 use crate::merge::{KeyChange, Values, merge};
-use crate::observed::{Observed, ObservedService};
+use crate::observed::{Observed, ObservedService, path};
 use crate::prune::Leftover;
 
 /// What the descriptions and custom metadata of everything that bootstrap makes begin with.
@@ -40,9 +41,20 @@ pub(crate) struct Plan {
     pub(crate) enable_approle: bool,
     pub(crate) lockout: Lockout,
     pub(crate) services: Vec<ServicePlan>,
+    /// Generated values that services share, and that differ between them.
+    pub(crate) differing: Vec<Differing>,
     /// What no file declares any more, and how much of that goes.
     pub(crate) leftovers: Vec<Leftover>,
     pub(crate) prune: Prune,
+}
+
+/// A generated value that is another than that of the first service that shares it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Differing {
+    pub(crate) service: String,
+    /// Its name in the service's secret.
+    pub(crate) key: String,
+    pub(crate) first: String,
 }
 
 /// What is to be done about the user lockout of the AppRole mount.
@@ -135,6 +147,12 @@ impl Plan {
             })?;
             Ok(ServicePlan { follows, ..plan })
         });
+        let services: Vec<ServicePlan> = services.collect::<Result<_, BootstrapError>>()?;
+        let secrets = services.iter().map(|service| (path(mounts.kv, &service.name), &service.secret.values));
+        let too_much: Vec<_> = secrets.filter_map(|(path, values)| limits::check(&path, values)).collect();
+        if !too_much.is_empty() {
+            return Err(BootstrapError::TooMuch(too_much));
+        }
         Ok(Self {
             enable_kv: observed.kv_mount.is_none(),
             enable_approle: approle.is_none(),
@@ -143,7 +161,8 @@ impl Plan {
                 Some(mount) if !mount.is_ours => Lockout::Ask,
                 _ => Lockout::Disable,
             },
-            services: services.collect::<Result<_, BootstrapError>>()?,
+            services,
+            differing: differing(desired, observed),
             leftovers: observed.leftovers.clone(),
             prune: how.prune,
         })
@@ -190,6 +209,13 @@ impl Plan {
         );
         for service in &self.services {
             service.lines(mounts, &mut lines);
+        }
+        for Differing { service, key, first } in &self.differing {
+            let (path, first) = (path(mounts.kv, service), path(mounts.kv, first));
+            lines.push(format!(
+                "! {path} {key}: generated, and not the same as in {first}, which shares it; both stay. Take it out of \
+                 the one that is wrong, and the next apply puts the other's there"
+            ));
         }
         lines.extend(self.leftovers.iter().flat_map(|leftover| leftover.lines(self.prune, mounts)));
         lines
@@ -322,6 +348,24 @@ fn already_generated(desired: &Desired, observed: &Observed) -> Values {
         }
     }
     values
+}
+
+/// Where services that share a generated value hold different ones.
+fn differing(desired: &Desired, observed: &Observed) -> Vec<Differing> {
+    let mut firsts: BTreeMap<&str, (&str, &SecretString)> = BTreeMap::new();
+    let mut differing = Vec::new();
+    for service in &desired.services {
+        let secret = observed.services.get(&service.name).and_then(|observed| observed.secret.as_ref());
+        for (key, spec) in &service.generated {
+            let Some(value) = secret.and_then(|secret| secret.values.get(key)) else { continue };
+            let (first, expected) = *firsts.entry(&spec.env_key).or_insert((&service.name, value));
+            if expected.expose_secret() != value.expose_secret() {
+                let (service, key, first) = (service.name.clone(), key.clone(), first.to_owned());
+                differing.push(Differing { service, key, first });
+            }
+        }
+    }
+    differing
 }
 
 fn differences(found: &Role, wanted: &Role) -> Vec<&'static str> {

@@ -12,6 +12,7 @@ mod help;
 mod interrupted;
 mod keys;
 mod kills;
+mod limits;
 mod prune;
 mod refusals;
 mod restart;

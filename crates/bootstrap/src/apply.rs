@@ -163,7 +163,8 @@ async fn compute(
     let observed = Observed::ask(root, mount_names(stack), desired, ledger, prune, by)
         .await
         .map_err(BootstrapError::vault("asking Vault what there is"))?;
-    let how = How { overwrite: stack.overwrite, prune };
+    let audit_file = stack.enable_audit_file.as_deref();
+    let how = How { overwrite: stack.overwrite, prune, audit_file };
     let mut plan = Plan::compute(desired, &observed, mount_names(stack), how, random)?;
     plan.leftovers.iter_mut().for_each(|leftover| leftover.look(&stack.approle_dir));
     Ok(plan)

@@ -193,6 +193,11 @@ pub(crate) struct Stack {
     #[arg(long, env = "VAULTCREW_OVERWRITE", hide_env_values = true)]
     pub(crate) overwrite: bool,
 
+    /// Where the server has no audit device: enable one that appends to this file on the server's side. HashiCorp Vault
+    /// only: OpenBao takes devices from its own configuration alone
+    #[arg(long, env = "VAULTCREW_ENABLE_AUDIT_FILE", value_name = "PATH", hide_env_values = true)]
+    pub(crate) enable_audit_file: Option<String>,
+
     /// How long to wait at start for Vault to answer and to be unsealed
     #[arg(long, env = "VAULTCREW_WAIT", value_name = "DURATION", hide_env_values = true)]
     #[arg(default_value = "10m", value_parser = agent_runtime::duration)]

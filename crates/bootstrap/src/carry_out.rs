@@ -5,6 +5,7 @@ use vault_client::{VaultClient, VaultError, approle, kv2, mounts, policy};
 
 use crate::BootstrapError;
 use crate::args::Stack;
+use crate::audit;
 use crate::concurrent::for_each;
 use crate::desired::policy_name;
 use crate::ledger::Ledger;
@@ -51,6 +52,9 @@ async fn make_mounts(root: &VaultClient, plan: &Plan, stack: &Stack) -> Result<(
         mounts::enable_approle(root, approle, &format!("{MARK}: logins of the services"), root.soon())
             .await
             .map_err(enabling(format!("the auth method auth/{approle}/")))?;
+    }
+    if let Some(file) = plan.audit.enables(plan.audit_file.as_deref()) {
+        audit::enable(root, file).await;
     }
     if plan.lockout == Lockout::Disable {
         mounts::disable_lockout(root, approle, root.soon())

@@ -72,7 +72,7 @@ pub(crate) async fn run(
     let mut looks = Looks { every: look_every(lives), services: deliveries.len(), ..Looks::default() };
     // Vault and then the first login are waited for without another report.
     looks.report(&mut status, stack.wait * 2 + FRESH_FOR);
-    match shutdown.or_stop(apply_once(&client, &desired, stack)).await {
+    match shutdown.or_stop(Box::pin(apply_once(&client, &desired, stack))).await {
         Ok(applied) => applied?,
         Err(_) => return Ok(Exit::Done),
     }

@@ -13,6 +13,7 @@ mod access;
 mod applied;
 mod apply;
 mod args;
+mod audit;
 mod carry_out;
 mod check;
 mod concurrent;

@@ -111,6 +111,11 @@ impl Listed {
         Ok(Self { kv_mount: owned(kv_mount), approle_mount: owned(approle_mount), policies, roles, secrets })
     }
 
+    /// Whether the server has the lists that OpenBao alone has.
+    pub(crate) fn is_openbao(&self) -> bool {
+        matches!(self.policies, Entries::Whole(_))
+    }
+
     /// What bootstrap made for services that are not among the `declared`.
     ///
     /// Where the server does not tell the metadata of all secrets at once, a secret is only found beside a policy,

@@ -10,6 +10,7 @@ use vault_client::{VaultClient, VaultError, kv2, mounts};
 
 use crate::applied::Applied;
 use crate::args::Prune;
+use crate::audit::Audit;
 use crate::concurrent::for_each;
 use crate::desired::Desired;
 use crate::ledger::Ledger;
@@ -25,6 +26,7 @@ pub(crate) struct Observed {
     pub(crate) kv_mount: Option<String>,
     pub(crate) approle_mount: Option<ApproleMount>,
     pub(crate) services: BTreeMap<String, ObservedService>,
+    pub(crate) audit: Audit,
     /// What is bootstrap's and no file declares.
     pub(crate) leftovers: Vec<Leftover>,
 }
@@ -91,11 +93,12 @@ impl Observed {
             has_approle.then_some(mounts.approle),
         )
         .await?;
+        let audit = Audit::ask(client, listed.is_openbao()).await?;
         let declared = desired.names().collect();
         let leftovers = listed.leftovers(client, &declared, prune.prune_secrets).await?;
         let names = desired.names().map(str::to_owned).collect();
         let services = listed.services(client, names).await?.into_iter().collect();
-        let mut observed = Self { kv_mount, approle_mount, services, leftovers };
+        let mut observed = Self { kv_mount, approle_mount, services, audit, leftovers };
         observed.read_secrets(client, mounts.kv, desired, ledger).await?;
         Ok(observed)
     }

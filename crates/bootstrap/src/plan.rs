@@ -10,6 +10,7 @@ use vault_client::kv2::Written;
 use crate::BootstrapError;
 use crate::applied::Applied;
 use crate::args::Prune;
+use crate::audit::Audit;
 use crate::desired::{Desired, DesiredService, policy_name};
 use crate::limits;
 use crate::manifest::GenerateSpec;
@@ -29,9 +30,11 @@ pub(crate) struct Mounts<'a> {
 
 /// What somebody asked for, beside what the files say.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct How {
+pub(crate) struct How<'a> {
     pub(crate) overwrite: bool,
     pub(crate) prune: Prune,
+    /// The file of the audit device to enable where there is none.
+    pub(crate) audit_file: Option<&'a str>,
 }
 
 /// Everything that is to be done.
@@ -40,6 +43,9 @@ pub(crate) struct Plan {
     pub(crate) enable_kv: bool,
     pub(crate) enable_approle: bool,
     pub(crate) lockout: Lockout,
+    pub(crate) audit: Audit,
+    /// The file of the audit device to enable.
+    pub(crate) audit_file: Option<String>,
     pub(crate) services: Vec<ServicePlan>,
     /// Generated values that services share, and that differ between them.
     pub(crate) differing: Vec<Differing>,
@@ -109,7 +115,7 @@ impl Plan {
         desired: &Desired,
         observed: &Observed,
         mounts: Mounts<'_>,
-        how: How,
+        how: How<'_>,
         random: impl Fn(&GenerateSpec) -> Result<SecretString, getrandom::Error>,
     ) -> Result<Self, BootstrapError> {
         if let Some(found) = observed.kv_mount.as_ref().filter(|found| *found != "kv2") {
@@ -161,6 +167,8 @@ impl Plan {
                 Some(mount) if !mount.is_ours => Lockout::Ask,
                 _ => Lockout::Disable,
             },
+            audit: observed.audit,
+            audit_file: how.audit_file.map(str::to_owned),
             services,
             differing: differing(desired, observed),
             leftovers: observed.leftovers.clone(),
@@ -173,6 +181,7 @@ impl Plan {
         !self.enable_kv
             && !self.enable_approle
             && self.lockout != Lockout::Disable
+            && self.audit.enables(self.audit_file.as_deref()).is_none()
             && self.services.iter().all(ServicePlan::is_empty)
             && !self.leftovers.iter().any(|leftover| leftover.is_pruned(self.prune))
     }
@@ -207,6 +216,7 @@ impl Plan {
                 mounts.approle
             ),
         );
+        lines.extend(self.audit.line(self.audit_file.as_deref()));
         for service in &self.services {
             service.lines(mounts, &mut lines);
         }

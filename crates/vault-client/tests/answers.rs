@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use vault_client::{
-    Retry, Settings, Target, VaultClient, VaultError, approle, capabilities, kv2, mounts, policy, sys, token,
+    Retry, Settings, Target, VaultClient, VaultError, approle, audit, capabilities, kv2, mounts, policy, sys,
+    token,
 };
 use wiremock::matchers::{body_json, header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -392,4 +393,26 @@ async fn garbled_capabilities_are_errors_and_not_shown() {
         assert!(text.contains(told) && text.contains("/v1/sys/capabilities-self"), "{body}: {text}");
         assert!(!text.contains(CANARY) && !error.is_transient(), "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_audit_device_is_enabled_as_the_api_takes_it() {
+    let server = MockServer::start().await;
+    let none = ResponseTemplate::new(200).set_body_json(json!({ "data": {} }));
+    Mock::given(method("GET")).and(path("/v1/sys/audit")).respond_with(none).mount(&server).await;
+    let body =
+        json!({ "type": "file", "description": "all", "options": { "file_path": "/vault/logs/audit.log" } });
+    Mock::given(method("POST"))
+        .and(path("/v1/sys/audit/vaultcrew"))
+        .and(body_json(body))
+        .respond_with(ResponseTemplate::new(204))
+        .mount(&server)
+        .await;
+    let client = client(&server);
+    assert_eq!(audit::devices(&client, in_ms(5000)).await.unwrap(), Some([].into()));
+    audit::enable_file(&client, "vaultcrew", "/vault/logs/audit.log", "all", in_ms(5000)).await.unwrap();
+
+    let denied = MockServer::start().await;
+    Mock::given(path("/v1/sys/audit")).respond_with(errors(403, "permission denied")).mount(&denied).await;
+    assert_eq!(audit::devices(&self::client(&denied), in_ms(5000)).await.unwrap(), None);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Canary, Daemon, Outcome, Programs, Vault, run};
+use harness::{Canary, Daemon, Flavour, Outcome, Programs, Vault, VaultOptions, run};
 
 /// How long anything that has to happen may take before a test gives up on it.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -28,7 +28,11 @@ pub(crate) struct Crew {
 impl Crew {
     /// A Vault that was never initialised, and the files of three services.
     pub(crate) fn new() -> Self {
-        Self::with(Vault::start())
+        Self::with(
+            VaultOptions { configuration: audit_stanza("discard"), ..VaultOptions::default() }
+                .start()
+                .unwrap(),
+        )
     }
 
     /// The same with this Vault.
@@ -178,6 +182,16 @@ impl Drop for Crew {
         if !self.prints_secrets.get() {
             assert_eq!(canary.scan_runs(), None);
         }
+    }
+}
+
+/// What gives OpenBao an audit device; HashiCorp Vault takes none from its configuration.
+pub(crate) fn audit_stanza(file: &str) -> String {
+    match harness::server_flavour().expect("a server") {
+        Flavour::OpenBao => {
+            format!("audit \"file\" \"vaultcrew\" {{ options {{ file_path = \"{file}\" }} }}\n")
+        }
+        Flavour::Vault => String::new(),
     }
 }
 

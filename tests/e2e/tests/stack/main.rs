@@ -4,6 +4,7 @@
 
 mod crew;
 
+mod audit;
 mod check;
 mod cluster;
 mod database;

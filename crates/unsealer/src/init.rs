@@ -110,7 +110,7 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<Ini
         (false, Stored::Keys) => Err(InitError::occupied(store)?),
         (false, _) => {
             refuse_where_others_are_initialised(client, store).await?;
-            initialise(client, store).await?;
+            initialise(client, store, status.is_unsealed_by_shares()).await?;
             Ok(Initialised::Now)
         }
     }
@@ -148,10 +148,10 @@ async fn refuse_where_others_are_initialised(
     Ok(())
 }
 
-async fn initialise(client: &VaultClient, store: &KeyStore) -> Result<(), InitError> {
+async fn initialise(client: &VaultClient, store: &KeyStore, by_shares: bool) -> Result<(), InitError> {
     store.prepare_init()?;
     tracing::info!("initialising Vault with {SHARES} key shares, threshold {THRESHOLD}");
-    let reply = match sys::init(client, INIT_NODE, SHARES, THRESHOLD).await {
+    let reply = match sys::init(client, INIT_NODE, by_shares, SHARES, THRESHOLD).await {
         Ok(reply) => reply,
         Err(error) => {
             // A clear refusal (another init was first) made no keys. After anything else they may exist.

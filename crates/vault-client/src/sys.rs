@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::time::Instant;
-use vaultrs::api::sys::requests::{StartInitializationRequest, UnsealRequest};
+use vaultrs::api::sys::requests::UnsealRequest;
 
 use crate::endpoint::Plain;
 use crate::{Connection, Reply, Retry, Target, VaultClient, VaultError};
@@ -54,14 +55,23 @@ pub async fn seal_status(client: &VaultClient, node: usize, by: Instant) -> Resu
 ///
 /// The answer holds the key shares and the root token: it is given as it came, to be stored before it is read.
 /// Nobody can ask for it again, so that it is waited for longer than for anything else.
-pub async fn init(client: &VaultClient, node: usize, shares: u8, threshold: u8) -> Result<Reply, VaultError> {
+///
+/// A server that unseals itself makes recovery keys, and refuses to be asked for shares of another kind.
+pub async fn init(
+    client: &VaultClient,
+    node: usize,
+    by_shares: bool,
+    shares: u8,
+    threshold: u8,
+) -> Result<Reply, VaultError> {
     const PATIENCE: Duration = Duration::from_mins(2);
     let client = client.with_timeout(PATIENCE);
-    let mut request = StartInitializationRequest::builder();
-    request.secret_shares(shares).secret_threshold(threshold);
-    // Every field of this builder has a default.
-    let request = request.build().unwrap_or_default();
-    client.call(Target::Node(node), request, Retry::Never, client.soon()).await
+    let body = if by_shares {
+        json!({ "secret_shares": shares, "secret_threshold": threshold })
+    } else {
+        json!({ "recovery_shares": shares, "recovery_threshold": threshold })
+    };
+    client.call(Target::Node(node), Plain::post("sys/init", body), Retry::Never, client.soon()).await
 }
 
 /// `PUT sys/unseal` with one key share, base64 or hex as the server gave it.

@@ -224,7 +224,7 @@ async fn what_must_not_be_repeated_is_sent_once() {
     let server = MockServer::start().await;
     Mock::given(method("POST")).respond_with(errors(500, "internal error")).mount(&server).await;
     let client = client(&server);
-    sys::init(&client, 0, 5, 3).await.unwrap_err();
+    sys::init(&client, 0, true, 5, 3).await.unwrap_err();
     approle::issue_secret_id(&client, "approle", "user", &[].into(), in_ms(5000)).await.unwrap_err();
     let (role_id, secret_id) = (SecretString::from("r"), SecretString::from("s"));
     approle::login(&client, "approle", &role_id, &secret_id, in_ms(5000)).await.unwrap_err();
@@ -240,7 +240,7 @@ async fn init_asks_for_the_shares_and_gives_the_answer_as_it_came() {
         .respond_with(ResponseTemplate::new(200).set_body_string("as it came"))
         .mount(&server)
         .await;
-    let reply = sys::init(&client(&server), 0, 5, 3).await.unwrap();
+    let reply = sys::init(&client(&server), 0, true, 5, 3).await.unwrap();
     assert_eq!(*reply.body, b"as it came");
     assert!(!format!("{reply:?}").contains("as it came"));
 }

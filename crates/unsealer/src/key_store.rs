@@ -374,9 +374,20 @@ impl KeyStore {
         Ok(())
     }
 
+    /// Stores an answer where there is none. After a failure it can be tried again with the same: what is in place
+    /// already is made durable.
     fn keep(&self, name: &str, body: &[u8]) -> Result<(), KeyStoreError> {
         let name = format!("{name}{}", self.envelope.suffix());
-        Ok(self.first().create_new(&name, &self.envelope.seal(body)?, KEY_MODE)?)
+        match self.first().create_new(&name, &self.envelope.seal(body)?, KEY_MODE) {
+            Err(error) if error.is_exists() => {
+                if self.read_bytes(self.first(), &name)?.expose_secret() != body {
+                    return Err(error.into());
+                }
+                let stored = self.first().read(&name, MAX_FILE)?;
+                Ok(self.first().replace(&name, &stored, KEY_MODE).map(drop)?)
+            }
+            kept => Ok(kept?),
+        }
     }
 
     fn kept(&self, name: &str) -> Result<(PathBuf, SecretSlice<u8>), KeyStoreError> {

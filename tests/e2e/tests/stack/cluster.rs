@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Storage, Vault, VaultOptions, run, wait_until};
+use harness::{Storage, Vault, VaultOptions, free_address, run, wait_until};
 use serde_json::Value;
 
 use crate::crew::{Crew, spawn};
@@ -23,7 +23,9 @@ fn is_unsealed(node: &Vault) -> bool {
 fn three_nodes_from_nothing_and_after_the_loss_of_the_leader() {
     let first = node(None);
     let mut others = [node(Some(first.addr())), node(Some(first.addr()))];
-    let addresses = format!("{},{},{}", first.addr(), others[0].addr(), others[1].addr());
+    let late_addresses = [free_address().unwrap(), free_address().unwrap()];
+    let [one, two] = [others[0].addr(), others[1].addr()];
+    let addresses = format!("{},{one},{two},http://{}", first.addr(), late_addresses[0]);
     let mut crew = Crew::with(first);
 
     let mut unsealer = crew.unsealer("run");
@@ -52,9 +54,23 @@ fn three_nodes_from_nothing_and_after_the_loss_of_the_leader() {
     };
     exec(&crew).success();
 
-    // A follower restarts, and is unsealed while the others go on.
-    others[0].restart();
-    assert!(wait_until(ELECTION, || is_unsealed(&others[0])), "{}", unsealer.log());
+    // Each follower restarts in turn, and is unsealed while the others serve.
+    for follower in &mut others {
+        follower.restart();
+        exec(&crew).success();
+        assert!(wait_until(ELECTION, || is_unsealed(follower)), "{}", unsealer.log());
+    }
+
+    // A node that was told of from the start comes last, and has held up nobody.
+    let late = VaultOptions {
+        storage: Storage::Raft,
+        join: Some(crew.vault.addr()),
+        addresses: Some(late_addresses),
+        ..VaultOptions::default()
+    };
+    let late = late.start().expect("a raft node");
+    assert!(wait_until(ELECTION, || is_unsealed(&late)), "{}", unsealer.log());
+    drop(late);
 
     // The leader is gone: another is elected, found and logged in to.
     crew.vault.kill();

@@ -10,12 +10,10 @@ use serde_json::{Value, json};
 
 use crate::crew::{Crew, SOON, spawn};
 
-/// The same file with one character of its value changed.
+/// The same share, read backwards: whole in form, and wrong in every byte.
 fn spoil(crew: &Crew, share: usize) {
     let name = format!("keys/unseal-key-{share}");
-    let good = crew.read(&name);
-    let other = if good.starts_with('A') { "B" } else { "A" };
-    replace(&crew.path(&name), &format!("{other}{}", &good[1..]));
+    replace(&crew.path(&name), &crew.read(&name).chars().rev().collect::<String>());
 }
 
 fn replace(path: &Path, content: &str) {
@@ -249,4 +247,32 @@ fn a_namespace_is_refused_with_the_reason() {
     let crew = Crew::new();
     let refused = run(crew.unsealer("status").env("VAULT_NAMESPACE", "team")).expect_code(78);
     assert!(refused.stderr.contains("belong to the whole server"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_server_that_unseals_itself_leaves_nothing_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("seal-key");
+    fs::write(&key, [7; 32]).unwrap();
+    let configuration = format!(
+        "seal \"static\" {{\n  current_key_id = \"1\"\n  current_key = \"file://{}\"\n}}\n",
+        key.display()
+    );
+    let vault = VaultOptions { configuration, ..VaultOptions::default() }.start().unwrap();
+    let mut crew = Crew::with(vault);
+    let mut unsealer = spawn(crew.unsealer("run"));
+    crew.vault.wait_for_health(200).unwrap();
+    assert!(wait_until(SOON, || crew.path("keys/recovery-key-5").exists()), "{}", unsealer.log());
+    crew.vault.restart();
+    crew.vault.wait_for_health(200).unwrap();
+    let healthy = || {
+        let mut check = crew.programs.unsealer();
+        check.args(["healthcheck", "--status-file", "run/unsealer.json"]).current_dir(crew.path(""));
+        run(&mut check).code() == 0
+    };
+    assert!(wait_until(SOON, healthy), "{}", unsealer.log());
+    assert!(unsealer.is_running());
+    let refused = run(&mut crew.unsealer("rekey")).expect_code(78);
+    assert!(refused.stderr.contains("unseals itself"), "{}", refused.stderr);
+    assert_eq!(unsealer.terminate().code(), 0);
 }

@@ -229,6 +229,12 @@ impl Watch {
             && self.local.as_ref().is_some_and(|local| local.shares.found > 0 && lacks(local))
     }
 
+    /// What wants a root token has not been tried yet: whoever waits for readiness may revoke that token next.
+    fn is_settling(&self) -> bool {
+        let is_first = self.mend_due == BootTime::default();
+        is_first && (self.local.is_none() || self.is_mending || self.wants_mending())
+    }
+
     async fn take_in(
         &mut self,
         event: Event,
@@ -496,6 +502,8 @@ impl Watch {
         let unsealed = self.nodes.iter().all(|node| node.status.is_unsealed());
         let state = if self.nodes.iter().any(|node| node.status.state == NodeState::Unknown) {
             "starting"
+        } else if unsealed && self.is_settling() {
+            "every node is unsealed, and the break-glass credential is being seen to"
         } else if unsealed {
             "every node is unsealed"
         } else if self.held {
@@ -506,7 +514,12 @@ impl Watch {
             "not every node is unsealed"
         };
         let nodes = self.nodes.iter().map(|node| &node.status).collect();
-        status.report(unsealed, state, FRESH_FOR, Details { nodes, local: self.local.as_ref() });
+        status.report(
+            unsealed && !self.is_settling(),
+            state,
+            FRESH_FOR,
+            Details { nodes, local: self.local.as_ref() },
+        );
     }
 }
 

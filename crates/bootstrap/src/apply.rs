@@ -10,7 +10,7 @@ use crate::args::{Prune, Stack};
 use crate::carry_out::carry_out;
 use crate::desired::Desired;
 use crate::ledger::Ledger;
-use crate::lock::Lock;
+use crate::lock;
 use crate::manifest::GenerateSpec;
 use crate::observed::Observed;
 use crate::plan::{How, Mounts, Plan};
@@ -57,7 +57,7 @@ pub(crate) async fn command(
     prune: Prune,
 ) -> Result<Exit, BootstrapError> {
     let root = client.with_token(token(stack)?);
-    let _lock = Lock::take(stack).await?;
+    let _lock = lock::take(stack).await?;
     let changed = make(&root, desired, stack, prune).await?;
     let Delivered { count, failures } = deliver_all(&root, desired, stack).await;
     let mut failures = failures.into_iter();

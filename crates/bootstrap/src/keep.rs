@@ -19,7 +19,7 @@ use crate::apply::{deliver_all, make, token};
 use crate::args::{Prune, Sources, Stack};
 use crate::deliver::Delivery;
 use crate::desired::Desired;
-use crate::lock::Lock;
+use crate::lock;
 use crate::{deliver, own};
 
 /// Between two looks at everything, and so often at least within the life of a secret ID: it is replaced when
@@ -111,7 +111,7 @@ async fn apply_once(client: &VaultClient, desired: &Desired, stack: &Stack) -> R
         }
         Err(error) => return Err(error),
     };
-    let _lock = Lock::take(stack).await?;
+    let _lock = lock::take(stack).await?;
     match make(&root, desired, stack, Prune::default()).await {
         Ok(_) => {
             // The first look tries those again that fail.

@@ -258,7 +258,13 @@ impl KeyStore {
         let numbers = names.iter().filter_map(|name| name.strip_prefix(EARLIER)?.parse::<usize>().ok());
         let earlier = format!("{EARLIER}{}", numbers.max().unwrap_or(0) + 1);
         let directories = self.subdirectories(&earlier)?;
-        self.copy_current(&directories)?;
+        self.copy_shares(Place::Current, &directories)?;
+        for place in [Place::Rekeyed, Place::BeforeRekey] {
+            let Some(name) = place.directory() else { continue };
+            if self.has_shares(place)? {
+                self.copy_shares(place, &self.subdirectories(&format!("{earlier}-{name}"))?)?;
+            }
+        }
         if let Some(old) = self.break_glass_credential()? {
             write_credential(&SecretDir::create(&directories[0].path().join(BREAK_GLASS), 0o700)?, &old)?;
         }
@@ -270,6 +276,7 @@ impl KeyStore {
         }
         self.drop_shares(Place::Rekeyed)?;
         self.drop_shares(Place::BeforeRekey)?;
+        self.settle_rekey()?;
         Ok(directories[0].path().to_owned())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The server takes the new shares only once they were given back to it, and until then the old ones stay good. So
 //! they are on the disk, read back and compared, before the server is asked to take them; the old ones stay there
-//! until the new ones have unsealed. A kill anywhere leaves both sets, and the server says which one counts.
+//! until the new ones have unsealed. A kill anywhere leaves both sets, and neither is given up before the server has
+//! taken the other one: by its verification, or by a root token that it made of them.
 
 use agent_runtime::{Exit, Failure};
 use serde_json::json;
@@ -42,6 +43,12 @@ pub enum RekeyError {
     /// The server does not take back what it gave.
     #[error("Vault does not take its own new shares back: the old ones stay good, and nothing has changed")]
     NotTakenBack,
+    /// Nothing can be said about either set.
+    #[error(
+        "a rekey was cut off, and Vault takes neither its new key shares nor the old ones that can be read here: both \
+         are kept. Look for unreadable ones with unsealer check-keys, and run unsealer rekey again"
+    )]
+    NeitherTaken,
     /// No right to do that.
     #[error("no token that may rekey can be had")]
     Root(#[from] RootError),
@@ -62,7 +69,7 @@ pub enum RekeyError {
 impl Failure for RekeyError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoKeys(_) | Self::OtherSeal(_) | Self::AllRefused => Exit::Config,
+            Self::NoKeys(_) | Self::OtherSeal(_) | Self::AllRefused | Self::NeitherTaken => Exit::Config,
             Self::Sealed => Exit::Unavailable,
             Self::UnderWay(_) | Self::NotTakenBack => Exit::Failed,
             Self::Root(error) => error.exit(),
@@ -115,18 +122,14 @@ pub(crate) async fn resume(client: &VaultClient, store: &KeyStore) -> Result<boo
     Ok(true)
 }
 
-/// Takes in which shares unsealed nodes, and whether now all are: the old ones are dropped once the new ones did.
+/// Takes in that a node was unsealed by the current shares, and whether now all are: those from before the last rekey
+/// go then. Not earlier, since a node that was away during the rekey is still unsealed by them.
 ///
-/// Not before all are: a node that was away during the rekey is still unsealed by the old ones.
-pub(crate) fn note_unsealed_by(store: &KeyStore, places: &[Place], all: bool) -> Result<(), KeyStoreError> {
-    if places.contains(&Place::Rekeyed) {
-        // Only a server that has taken them is unsealed by them.
-        store.promote()?;
-        store.settle_rekey()?;
-        tracing::info!("Vault has taken the new key shares of a rekey that was cut off");
-    }
-    let by_new = places.iter().any(|place| matches!(place, Place::Current | Place::Rekeyed));
-    if by_new && all && store.rekey()? == Rekey::None && store.has_shares(Place::BeforeRekey)? {
+/// Being unsealed is no proof of shares that the server has yet to take: somebody else may have been faster. So this
+/// decides nothing about a rekey that was cut off.
+pub(crate) fn note_unsealed(store: &KeyStore, by: Place, all: bool) -> Result<(), KeyStoreError> {
+    let is_over = by == Place::Current && all && store.rekey()? == Rekey::None;
+    if is_over && store.has_shares(Place::BeforeRekey)? {
         store.drop_shares(Place::BeforeRekey)?;
         tracing::info!("the new key shares have unsealed Vault: those from before the rekey are removed");
     }
@@ -173,6 +176,9 @@ async fn finish(root: &VaultClient, store: &KeyStore) -> Result<bool, RekeyError
         store.promote()?;
     } else {
         cancel(root).await?;
+        if root::prove(root, &store.shares(Place::Current)?).await?.is_none() {
+            return Err(RekeyError::NeitherTaken);
+        }
         store.drop_shares(Place::Rekeyed)?;
     }
     store.settle_rekey()?;
@@ -265,4 +271,95 @@ async fn pending(root: &VaultClient) -> Result<Option<Verification>, RekeyError>
 
 async fn cancel(root: &VaultClient) -> Result<(), RekeyError> {
     rekey::cancel(root, root.soon()).await.map_err(RekeyError::vault("ending the rekey"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+    use vault_client::Settings;
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::shamir::tests::SHARES;
+
+    /// A store with a rekey that was cut off once its new shares were here; the old ones are the same backwards.
+    fn staged() -> (tempfile::TempDir, KeyStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::in_dir(dir.path());
+        let old = SHARES.map(|share| share.chars().rev().collect::<String>());
+        store.prepare_init().unwrap();
+        let answer = json!({ "keys_base64": old, "root_token": "s.root" });
+        store.keep_init_response(answer.to_string().as_bytes()).unwrap();
+        store.split_init_response().unwrap();
+        store.prepare_rekey().unwrap();
+        store.keep_rekey_response(json!({ "keys_base64": SHARES }).to_string().as_bytes()).unwrap();
+        store.split_rekey_response().unwrap();
+        (dir, store)
+    }
+
+    /// Finishes the rekey against a server that knows of none, and answers each last share by `answer`.
+    async fn finish_where(store: &KeyStore, answer: ResponseTemplate) -> Result<bool, RekeyError> {
+        let server = MockServer::start().await;
+        let given = |verb: &str, at: &str, answer: ResponseTemplate| {
+            Mock::given(method(verb)).and(path(format!("/v1/sys/{at}"))).respond_with(answer)
+        };
+        let none = ResponseTemplate::new(400)
+            .set_body_json(json!({ "errors": ["no rotation configuration found"] }));
+        let attempt = json!({ "data": { "nonce": "n", "required": 3, "otp": "pad" } });
+        let done = || ResponseTemplate::new(204);
+        given("GET", "rotate/root/verify", none).mount(&server).await;
+        given("DELETE", "rotate/root/init", done()).mount(&server).await;
+        given("DELETE", "generate-root-token/attempt", done()).mount(&server).await;
+        let attempt = ResponseTemplate::new(200).set_body_json(attempt);
+        given("POST", "generate-root-token/attempt", attempt).mount(&server).await;
+        given("POST", "generate-root-token/update", answer).mount(&server).await;
+        let settings = Settings {
+            addresses: vec![server.uri().parse().unwrap()],
+            ca_certificates: None,
+            client_identity: None,
+            tls_server_name: None,
+            namespace: None,
+            timeout: Duration::from_secs(2),
+        };
+        finish(&VaultClient::new(&settings).unwrap(), store).await
+    }
+
+    fn assert_both_are_kept(store: &KeyStore) {
+        assert_eq!(store.rekey().unwrap(), Rekey::Staged);
+        assert_eq!(store.shares(Place::Rekeyed).unwrap().found.len(), 5);
+        assert_eq!(store.shares(Place::Current).unwrap().found.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn no_set_is_given_up_before_the_server_has_taken_the_other() {
+        let (_dir, store) = staged();
+        for (status, words) in [(400, "invalid key"), (500, "cipher: message authentication failed")] {
+            let refused = ResponseTemplate::new(status).set_body_json(json!({ "errors": [words] }));
+            assert!(matches!(finish_where(&store, refused).await, Err(RekeyError::NeitherTaken)));
+            assert_both_are_kept(&store);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_has_refused_nothing() {
+        let garbled = ResponseTemplate::new(200).set_body_string("{");
+        for answer in [ResponseTemplate::new(500), ResponseTemplate::new(503), garbled] {
+            let (_dir, store) = staged();
+            let error = finish_where(&store, answer.set_body_json(Value::Null)).await.unwrap_err();
+            assert!(!matches!(error, RekeyError::NeitherTaken), "{error}");
+            assert_both_are_kept(&store);
+        }
+    }
+
+    #[tokio::test]
+    async fn being_unsealed_proves_nothing_about_shares_on_their_way() {
+        let (_dir, store) = staged();
+        for place in [Place::Rekeyed, Place::Current, Place::BeforeRekey] {
+            note_unsealed(&store, place, true).unwrap();
+            assert_both_are_kept(&store);
+        }
+    }
 }

@@ -194,8 +194,8 @@ async fn from_shares(client: &VaultClient, shares: &Shares) -> Result<(SecretStr
                 shares.warn_of_damage(&candidate);
                 return Ok((token, candidate));
             }
-            // The last share of a wrong combination (400), or one that is no share (500).
-            Err(VaultError::Refused { .. } | VaultError::Unexpected { .. }) => {
+            // The last share of a wrong combination.
+            Err(error) if generate_root::is_refusal(&error) => {
                 cancel(client).await?;
                 attempt = start(client).await?;
             }

@@ -130,7 +130,7 @@ fn combinations(count: usize, size: usize) -> impl Iterator<Item = Vec<usize>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     /// Made by an OpenBao 2.7.2 that no longer is: 5 shares, threshold 3.
-    const SHARES: [&str; 5] = [
+    pub(crate) const SHARES: [&str; 5] = [
         "BXEiufZpae6JH5ZS5+6wzVAD3dVcJcJbuWFU8i4TRkGt",
         "QZY5PHdvkr9ZUTdE/tW1PYdUeyAns40b33yKG3WWcH5r",
         "vYpUNNf83zUIqLlp3n07Reb/Sd5srCg28w8+ppzu3GyW",

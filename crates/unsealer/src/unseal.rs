@@ -117,7 +117,9 @@ pub(crate) async fn command(
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    rekey::note_unsealed_by(store, &by, failure.is_none())?;
+    for place in by {
+        rekey::note_unsealed(store, place, failure.is_none())?;
+    }
     let exit = status::show(client, Some(status::Local::of(store)?), None, json).await;
     failure.map_or(exit, |error| Err(error.into()))
 }
@@ -222,6 +224,6 @@ impl UnsealError {
         let unreadable = shares.unreadable.first();
         let unreadable =
             unreadable.map_or(String::new(), |(path, why)| format!("; {}: {why}", path.display()));
-        Self::TooFew { found: shares.found.len(), threshold, unreadable }
+        Self::TooFew { found: shares.candidates(1).len(), threshold, unreadable }
     }
 }

@@ -17,7 +17,7 @@ use vault_client::{VaultClient, VaultError, sys};
 
 use crate::args::ResealPolicy;
 use crate::init::{self, INIT_NODE, InitError, Initialised};
-use crate::key_store::{KeyStore, KeyStoreError, Place, Stored};
+use crate::key_store::{KeyStore, KeyStoreError, Stored};
 use crate::status::{Local, NodeState, NodeStatus};
 use crate::unseal::{self, KeySets, UnsealError, Unsealed};
 use crate::{UnsealerError, break_glass, rekey};
@@ -68,7 +68,6 @@ struct Node {
     failures: u32,
     /// The fingerprint of shares that it refused: they are not tried again.
     refused: Option<u64>,
-    unsealed_by: Option<Place>,
 }
 
 enum Event {
@@ -146,8 +145,10 @@ fn decide(index: usize, nodes: &[NodeState], by_shares: bool, stored: Stored, he
         NodeState::Sealed if held || !by_shares => Action::Wait,
         NodeState::Sealed => match stored {
             Stored::Keys => Action::Unseal,
+            // Its owner is at it.
+            Stored::Received => Action::Wait,
             Stored::Requested => Action::Odd(Oddity::AnswerLost),
-            Stored::Nothing | Stored::Received => Action::Odd(Oddity::KeysElsewhere),
+            Stored::Nothing => Action::Odd(Oddity::KeysElsewhere),
         },
         // A raft node that has yet to join says that it is not initialised, and is left until it has.
         NodeState::NotInitialised if index != INIT_NODE => Action::Wait,
@@ -178,7 +179,6 @@ impl Watch {
             is_busy: false,
             failures: 0,
             refused: None,
-            unsealed_by: None,
         };
         let nodes = client.nodes().map(|address| node(address.to_string())).collect();
         Self {
@@ -291,7 +291,12 @@ impl Watch {
             self.nodes[index].failures = 0;
         }
         let all: Vec<NodeState> = self.nodes.iter().map(|node| node.status.state).collect();
-        let stored = self.store.stored()?;
+        let mut stored = self.store.stored()?;
+        if stored == Stored::Received && self.store.try_lock()?.is_some() {
+            // The disk failed in the middle of the split: it is done again.
+            init::finish(&self.store)?;
+            stored = self.store.stored()?;
+        }
         match decide(index, &all, status.is_unsealed_by_shares(), stored, self.held) {
             Action::Wait => self.odd_since = None,
             Action::Unseal => self.begin_to_unseal(index, tasks)?,
@@ -347,15 +352,13 @@ impl Watch {
         match result {
             Ok(unsealed) => {
                 node.due = BootTime::now();
-                node.status.last_unseal = Some(rfc3339_now());
                 if let Unsealed::By(place) = unsealed {
-                    node.unsealed_by = Some(place);
+                    node.status.last_unseal = Some(rfc3339_now());
                     node.status.state = NodeState::Unsealed;
                     tracing::info!("{} is unsealed", node.status.address);
+                    let all = self.nodes.iter().all(|node| node.status.is_unsealed());
+                    rekey::note_unsealed(&self.store, place, all)?;
                 }
-                let all = self.nodes.iter().all(|node| node.status.is_unsealed());
-                let places: Vec<Place> = self.nodes.iter().filter_map(|node| node.unsealed_by).collect();
-                rekey::note_unsealed_by(&self.store, &places, all)?;
                 Ok(self.refresh_local()?)
             }
             // Trying again would refuse again, and disturb a person at it by hand.

@@ -82,6 +82,15 @@ pub async fn provide(
         .ok_or_else(|| reply.unexpected("an encoded token that does not fit its one-time pad".to_owned()))
 }
 
+/// Whether the server says that the shares are not its own. OpenBao 2.7 says so with 500 and the cipher's own words; any
+/// other failure says nothing about them.
+#[must_use]
+pub fn is_refusal(error: &VaultError) -> bool {
+    const WRONG_KEY: &str = "message authentication failed";
+    matches!(error, VaultError::Refused { .. })
+        || error.messages().iter().any(|message| message.contains(WRONG_KEY))
+}
+
 /// Ends whatever generation is under way, without a token.
 pub async fn cancel(client: &VaultClient, by: Instant) -> Result<(), VaultError> {
     let [newer, older] = GENERATIONS;

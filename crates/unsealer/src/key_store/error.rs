@@ -68,6 +68,16 @@ pub enum KeyStoreError {
         /// Where everything still is.
         response: PathBuf,
     },
+    /// A set of shares that is to take the place of another cannot be read whole.
+    #[error(
+        "{path} cannot be used ({why}), and its set takes no other one's place until it can: both are kept"
+    )]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Another unsealer is changing the keys, and does not come to an end.
     #[error("another unsealer has been at work on {0} for minutes: look at its log, or stop it")]
     Busy(PathBuf),
@@ -84,6 +94,7 @@ impl Failure for KeyStoreError {
             | Self::Envelope(_)
             | Self::Encrypted { .. }
             | Self::Occupied { .. }
+            | Self::Incomplete { .. }
             | Self::Response { .. } => Exit::Config,
         }
     }

@@ -147,18 +147,22 @@ impl KeyStore {
     /// [`Place::BeforeRekey`]. Can be repeated after a kill; at every moment both sets are whole somewhere.
     pub(crate) fn promote(&self) -> Result<(), KeyStoreError> {
         let new = self.shares(Place::Rekeyed)?;
+        if let Some((path, why)) = new.unreadable.first() {
+            return Err(KeyStoreError::Incomplete { path: path.clone(), why: why.clone() });
+        }
         let current = self.shares(Place::Current)?;
         // Once a new share is among the current ones, the old ones are all in the other place already.
         if !current.found.iter().any(|share| new.has(&share.value)) {
-            self.copy_current(&self.made(Place::BeforeRekey)?)?;
+            self.copy_shares(Place::Current, &self.made(Place::BeforeRekey)?)?;
         }
         self.take_in(&new)?;
         self.drop_shares(Place::Rekeyed)
     }
 
-    /// Makes copies of the current share files, as they are.
-    pub(super) fn copy_current(&self, to: &[SecretDir]) -> Result<(), KeyStoreError> {
-        for (dir, to) in self.dirs.iter().zip(to) {
+    /// Makes copies of the share files that lie there, as they are.
+    pub(super) fn copy_shares(&self, from: Place, to: &[SecretDir]) -> Result<(), KeyStoreError> {
+        for (dir, to) in self.opened(from)?.iter().zip(to) {
+            let Some(dir) = dir else { continue };
             for (_, name) in share_files(dir, KEY_SHARE)? {
                 to.replace(&name, &dir.read(&name, MAX_FILE)?, KEY_MODE)?;
             }

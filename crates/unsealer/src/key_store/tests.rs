@@ -267,3 +267,32 @@ fn what_is_adopted_puts_what_was_there_aside() {
     let back = store.break_glass_credential().unwrap().unwrap();
     assert_eq!(back.role_id.expose_secret(), "ours");
 }
+
+#[test]
+fn a_set_that_cannot_be_read_whole_takes_no_others_place() {
+    let (dir, store) = initialised();
+    store.prepare_rekey().unwrap();
+    store.keep_rekey_response(REKEYED).unwrap();
+    store.split_rekey_response().unwrap();
+    let path = dir.path().join("keys/rekeyed/unseal-key-5");
+    fs::rename(&path, dir.path().join("aside")).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(store.promote(), Err(KeyStoreError::Incomplete { .. })));
+    assert_eq!(shares_in(&store, Place::Current), OLD);
+    assert!(dir.path().join("keys/rekeyed/unseal-key-4").exists());
+}
+
+#[test]
+fn what_is_adopted_puts_the_shares_of_a_rekey_aside_too() {
+    let (dir, store) = initialised();
+    store.prepare_rekey().unwrap();
+    store.keep_rekey_response(REKEYED).unwrap();
+    store.split_rekey_response().unwrap();
+    let backup = dir.path().join("backup");
+    fs::create_dir(&backup).unwrap();
+    fs::write(backup.join("unseal-key-1"), "another").unwrap();
+    store.adopt(&store.read_other(&backup).unwrap().shares, None).unwrap();
+    assert_eq!(store.rekey().unwrap(), Rekey::None);
+    let kept = store.read_other(&dir.path().join("keys/earlier-1-rekeyed")).unwrap().shares;
+    assert_eq!(kept.found.len(), 5);
+}

@@ -11,7 +11,7 @@ use vault_client::{VaultClient, sys};
 use crate::key_store::{KeyStore, OtherKeys, Place};
 use crate::output::answer;
 use crate::root::{self, RootError};
-use crate::unseal::{self, KeySets, UnsealError};
+use crate::unseal::{self, KeySets, UnsealError, Unsealed};
 use crate::{UnsealerError, lock};
 
 /// Why the shares are not adopted. Nothing has changed then.
@@ -101,7 +101,9 @@ async fn prove(
                     return Err(AdoptError::Held.into());
                 }
                 match unseal::ensure(client, node, &sets).await {
-                    Ok(_) => proven = true,
+                    Ok(Unsealed::By(_)) => proven = true,
+                    // Somebody was faster, which says nothing about these shares.
+                    Ok(Unsealed::Before) => {}
                     Err(UnsealError::AllRefused { .. }) => {
                         return Err(AdoptError::Refused(from.to_owned()).into());
                     }

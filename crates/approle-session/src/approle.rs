@@ -16,6 +16,9 @@ use crate::{Action, Credentials, CredentialsError, Event, Lease, LoginArgs, Reas
 /// Between two looks at the credentials directory.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// The longest pause between two attempts of one service among many while Vault is away.
+const RETRY_EVERY: Duration = Duration::from_secs(15);
+
 /// Between two lines that say what is waited for.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -117,7 +120,8 @@ impl AppRole {
     #[must_use]
     pub fn new(client: VaultClient, args: &LoginArgs) -> Self {
         let now = BootTime::now();
-        let timing = Timing { look_every: LOOK_EVERY, give_up: Some(now + args.wait) };
+        let give_up = Some(now + args.wait);
+        let timing = Timing { look_every: LOOK_EVERY, retry_every: RETRY_EVERY, give_up };
         Self {
             client,
             directory: args.credentials_dir.clone(),
@@ -130,6 +134,21 @@ impl AppRole {
             problem: None,
             waited: Waited { since: now, said: now },
         }
+    }
+
+    /// The same, with at most this pause between two attempts while Vault is away: for the one whom all others wait
+    /// for.
+    #[must_use]
+    pub fn retrying_every(mut self, pause: Duration) -> Self {
+        self.session.timing.retry_every = pause;
+        self
+    }
+
+    /// Whether the last login was refused or denied, and nothing but other credentials will change that.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.client().is_none()
+            && matches!(self.session.reason(), Reason::Refused | Reason::Denied | Reason::NoCredentials)
     }
 
     /// Waits for the first login and gives a client that speaks with its token.

@@ -7,11 +7,14 @@ use boot_clock::BootTime;
 
 use crate::Fingerprint;
 
-/// Between attempts while Vault is away: half a second, doubling to 15 s.
+/// Between attempts while Vault is away: half a second, doubling to 15 s or less ([`Timing::retry_every`]).
 const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Duration::from_secs(15)) {
     Ok(policy) => policy,
     Err(_) => panic!("the first delay is above zero and below the ceiling"),
 };
+
+/// How often at least a renewal is tried within a token's life: a third of it is left when the first is due.
+const RETRIES_IN_A_LIFE: u32 = 8;
 
 /// How long Vault locks a role after five refused logins (its default `lockout_duration`).
 const LOCKOUT: Duration = Duration::from_mins(15);
@@ -21,6 +24,8 @@ const LOCKOUT: Duration = Duration::from_mins(15);
 pub struct Timing {
     /// Between two looks at the credentials directory; above zero.
     pub look_every: Duration,
+    /// The longest pause between two attempts while Vault is away.
+    pub retry_every: Duration,
     /// When to give up where no token was ever had until then; `None` for never.
     pub give_up: Option<BootTime>,
 }
@@ -100,7 +105,7 @@ pub enum Reason {
 /// An AppRole session: credentials, a token, and what comes next.
 #[derive(Clone, Debug)]
 pub struct Session {
-    timing: Timing,
+    pub(crate) timing: Timing,
     credentials: Option<Fingerprint>,
     barred: Option<Barred>,
     token: Option<Token>,
@@ -268,13 +273,19 @@ impl Session {
                 self.settle(now);
             }
             Event::Unavailable { retry_after } => {
-                let pause = RETRY_DELAYS.delay(self.failures, jitter);
+                let pause = self.retry_delays().delay(self.failures, jitter);
                 self.hold_until = now + pause.max(retry_after.unwrap_or_default());
                 self.failures = self.failures.saturating_add(1);
                 self.reason = Reason::Unavailable;
             }
             Event::Revoked => self.retired = false,
         }
+    }
+
+    fn retry_delays(&self) -> Policy {
+        let ttl = self.token.map(|token| token.ttl).filter(|ttl| !ttl.is_zero());
+        let by_life = ttl.map_or(Duration::MAX, |ttl| ttl / RETRIES_IN_A_LIFE);
+        RETRY_DELAYS.capped(self.timing.retry_every.min(by_life))
     }
 
     fn settle(&mut self, now: BootTime) {

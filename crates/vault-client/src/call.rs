@@ -17,8 +17,8 @@ use crate::reply::Failure;
 use crate::transport::{TooLarge, Transport};
 use crate::{Address, Reply, RequestLine, Settings, SettingsError, VaultError, sys, tls};
 
-/// Between two attempts of one call: 50 ms, doubling to 5 s.
-const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(50), Duration::from_secs(5)) {
+/// Between two attempts of one call: 50 ms, doubling to 2 s, so that whoever waits for Vault notices its return.
+const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(50), Duration::from_secs(2)) {
     Ok(policy) => policy,
     Err(_) => panic!("the first delay is above zero and below the ceiling"),
 };

@@ -21,7 +21,8 @@ struct Story {
 
 impl Story {
     fn begin(give_up: Option<BootTime>) -> Self {
-        let timing = Timing { look_every: Duration::from_secs(5), give_up };
+        let (look_every, retry_every) = (Duration::from_secs(5), Duration::from_secs(15));
+        let timing = Timing { look_every, retry_every, give_up };
         Self { session: Session::new(timing), now: at(0) }
     }
 
@@ -152,6 +153,21 @@ fn a_failed_renewal_is_retried_while_the_token_lives_and_then_becomes_a_login() 
     }
     assert_eq!((due, story.session.is_open(story.now)), (Step::Do(Action::Login), false));
     assert!((100..250).contains(&renewals), "{renewals} attempts in 24 minutes");
+}
+
+#[test]
+fn a_short_life_is_tried_for_more_often() {
+    let short = Event::Opened(Lease { ttl: Duration::from_secs(16), renewable: true });
+    let mut session = Story::begin(None)
+        .expect(Action::ReadCredentials, Event::Credentials(FIRST))
+        .expect(Action::Login, short)
+        .session;
+    let away = Event::Unavailable { retry_after: None };
+    (0..20).for_each(|_| session.handle(at(10), away, Jitter::fixed(1.0)));
+    assert_eq!(session.hold_until, at(12));
+    session.timing.retry_every = Duration::from_secs(1);
+    session.handle(at(10), away, Jitter::fixed(1.0));
+    assert_eq!(session.hold_until, at(11));
 }
 
 #[test]

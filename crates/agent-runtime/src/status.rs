@@ -150,6 +150,18 @@ impl Failure for HealthError {
 }
 
 impl HealthArgs {
+    /// Whether it is only asked for whether the daemon is alive.
+    #[must_use]
+    pub fn asks_for_life_only(&self) -> bool {
+        self.live
+    }
+
+    /// As [`StatusArgs::last_report`].
+    #[must_use]
+    pub fn last_report<T: DeserializeOwned>(&self, program: &str) -> Option<T> {
+        self.status.last_report(program)
+    }
+
     /// Reads the status file; gives the daemon's own sentence about itself where all is well.
     pub fn check(&self, program: &str) -> Result<String, HealthError> {
         let path = &self.status.status_file;

@@ -179,6 +179,12 @@ pub(crate) struct Stack {
     #[arg(default_value = "/vault/bootstrap")]
     pub(crate) state_dir: PathBuf,
 
+    /// How long bootstrap's own secret ID lives: it is replaced at half of that, and outlasts an outage as long as the
+    /// rest
+    #[arg(long, env = "VAULTCREW_OWN_SECRET_ID_TTL", value_name = "DURATION", hide_env_values = true)]
+    #[arg(default_value = "30d", value_parser = own_secret_id_ttl)]
+    pub(crate) own_secret_id_ttl: Duration,
+
     /// Mount of the KV v2 engine
     #[arg(long, env = "VAULTCREW_KV_MOUNT", value_name = "MOUNT", hide_env_values = true)]
     #[arg(default_value = "secret")]
@@ -202,6 +208,17 @@ pub(crate) struct Stack {
     #[arg(long, env = "VAULTCREW_WAIT", value_name = "DURATION", hide_env_values = true)]
     #[arg(default_value = "10m", value_parser = agent_runtime::duration)]
     pub(crate) wait: Duration,
+}
+
+/// The shortest life of bootstrap's own secret ID: below, no look of `bootstrap run` comes in time.
+const LEAST_OWN_SECRET_ID_TTL: Duration = Duration::from_mins(1);
+
+fn own_secret_id_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = agent_runtime::duration(text)?;
+    if ttl < LEAST_OWN_SECRET_ID_TTL || ttl.subsec_nanos() != 0 {
+        return Err("write whole seconds, and at least a minute".to_owned());
+    }
+    Ok(ttl)
 }
 
 /// Whom to prove what of.

@@ -4,30 +4,39 @@
 //! together: whoever holds the accessor alone can do nothing with it, and bootstrap looks the secret ID up
 //! by it without knowing, or keeping, the secret ID itself.
 
+mod due;
+mod owner;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use agent_runtime::{Exit, Failure as _};
+use boot_clock::BootTime;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use secret_file::{Attrs, FileError, SecretDir, SetFile};
 use vault_client::approle::SecretIdStatus;
 use vault_client::{VaultClient, approle};
 
+pub(crate) use due::Due;
+pub(crate) use owner::may_give_away;
+
 use crate::BootstrapError;
+use crate::args::Stack;
 use crate::concurrent::for_each;
 use crate::plan::MARK;
+use due::{Other, Room, is_past_overlap};
 
 const ROLE_ID: &str = "role_id";
 const SECRET_ID: &str = "secret_id";
 const ACCESSOR: &str = "accessor";
+const FILES: [&str; 3] = [ROLE_ID, SECRET_ID, ACCESSOR];
 
 const MAX_FILE: usize = 4096;
-
-/// How long a replaced secret ID lives on beside the new one: a service that read it just before has that
-/// long to log in.
-const OVERLAP: Duration = Duration::from_mins(2);
 
 /// The metadata key by which bootstrap knows the secret IDs that it issued.
 const ISSUED_BY: &str = "issued-by";
@@ -45,57 +54,100 @@ pub(crate) struct Delivery {
     pub(crate) attrs: Attrs,
     /// The directory's mode, where it has to be made.
     pub(crate) directory_mode: u32,
+    /// Where the credentials that are replaced are kept, if they are.
+    pub(crate) previous: Option<PathBuf>,
 }
 
-/// Why a service needs new credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    Missing,
-    OtherRole,
-    Gone,
-    HalfOver,
-}
-
-impl std::fmt::Display for Due {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Self::Missing => "there were none",
-            Self::OtherRole => "the role_id has changed",
-            Self::Gone => "the secret ID had expired or was destroyed",
-            Self::HalfOver => "half of the secret ID's life was over",
-        })
-    }
-}
-
-/// What lies in the directory.
+/// The files in a directory, of one delivery.
 struct Delivered {
     role_id: SecretString,
     accessor: String,
+    /// In the order of [`FILES`].
+    files: Vec<SecretSlice<u8>>,
+}
+
+/// What lies in a directory.
+enum Found {
+    /// Nothing, or not all of it.
+    Nothing,
+    /// Somebody put another file in the place of one.
+    Altered,
+    Whole(Delivered),
 }
 
 /// What a look at one delivery finds.
 pub(crate) struct Look {
     role_id: SecretString,
-    accessor: Option<String>,
+    found: Found,
     status: Option<SecretIdStatus>,
     /// Why new credentials are due, if they are.
     pub(crate) due: Option<Due>,
 }
 
-/// Refreshes all, side by side; one that fails does not hold up the others.
+/// What came of a refresh.
+#[derive(Debug)]
+pub(crate) enum Refreshed {
+    /// The credentials do.
+    Good(InForce),
+    /// These are new.
+    New(InForce),
+    /// Vault went away before it was asked.
+    NotAsked,
+}
+
+/// The credentials that lie in a directory now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InForce {
+    /// By which they can be told from others.
+    pub(crate) accessor: String,
+    /// When the secret ID ends; `None` for never.
+    pub(crate) until: Option<BootTime>,
+}
+
+impl Refreshed {
+    /// Whether there are new credentials.
+    pub(crate) const fn is_new(&self) -> bool {
+        matches!(self, Self::New(..))
+    }
+}
+
+/// Refreshes all, side by side. One that fails holds up no other, save where Vault has gone away: then those that are
+/// not under way yet are not begun.
 pub(crate) async fn refresh_all(
     client: &VaultClient,
     deliveries: Vec<Delivery>,
-) -> Vec<Result<Option<Due>, BootstrapError>> {
+) -> Vec<Result<Refreshed, BootstrapError>> {
+    let is_away = Arc::new(AtomicBool::new(false));
     let refreshed = for_each(deliveries, |delivery| {
-        let client = client.clone();
-        async move { Ok::<_, Infallible>(delivery.refresh(&client).await) }
+        let (client, is_away) = (client.clone(), Arc::clone(&is_away));
+        async move {
+            if is_away.load(Ordering::Relaxed) {
+                return Ok::<_, Infallible>(Ok(Refreshed::NotAsked));
+            }
+            let refreshed = delivery.refresh(&client).await;
+            if refreshed.as_ref().is_err_and(|error| error.exit() == Exit::Unavailable) {
+                is_away.store(true, Ordering::Relaxed);
+            }
+            Ok(refreshed)
+        }
     });
     let Ok(results) = refreshed.await;
     results
 }
 
 impl Delivery {
+    /// That of a service.
+    pub(crate) fn of_service(name: &str, attrs: Attrs, stack: &Stack) -> Self {
+        Self {
+            mount: stack.approle_mount.clone(),
+            role: name.to_owned(),
+            directory: stack.approle_dir.join(name),
+            attrs,
+            directory_mode: 0o750,
+            previous: None,
+        }
+    }
+
     /// Removes what was delivered to a directory, and the directory where nothing else is in it.
     pub(crate) fn remove(directory: &Path) -> Result<(), FileError> {
         match SecretDir::open(directory) {
@@ -108,74 +160,152 @@ impl Delivery {
         Ok(())
     }
 
-    /// Looks, and delivers where that is due; gives whether it did.
-    async fn refresh(&self, client: &VaultClient) -> Result<Option<Due>, BootstrapError> {
+    /// Looks, and delivers where that is due.
+    async fn refresh(&self, client: &VaultClient) -> Result<Refreshed, BootstrapError> {
         let look = self.look(client).await?;
-        if let Some(due) = look.due {
-            self.issue(client, &look.role_id).await?;
+        if let Some(due) = look.due
+            && self.make_room(client, &look, due).await?
+        {
+            let in_force = self.issue(client, look).await?;
             tracing::info!("delivered credentials to {}: {due}", self.directory.display());
-            return Ok(Some(due));
+            return Ok(Refreshed::New(in_force));
         }
-        if look.status.as_ref().is_some_and(is_past_overlap) {
-            self.clear_replaced(client, look.accessor.as_deref().unwrap_or_default()).await?;
+        // Where new ones are due and have to wait, these are good yet.
+        let (Found::Whole(delivered), Some(status)) = (look.found, look.status) else {
+            return Ok(Refreshed::NotAsked);
+        };
+        if look.due.is_none() {
+            // A mode that is another in the manifest now, a link that somebody removed.
+            self.put(&delivered.files)?;
+            if is_past_overlap(&status) {
+                self.clear_replaced(client, &delivered.accessor).await?;
+            }
         }
-        Ok(None)
+        Ok(Refreshed::Good(InForce::new(delivered.accessor, status.remaining)))
     }
 
     /// Looks at what lies there, and asks the server what that is still good for.
     pub(crate) async fn look(&self, client: &VaultClient) -> Result<Look, BootstrapError> {
-        let delivered = self.delivered()?;
+        let found = self.found()?;
         let role_id = approle::role_id(client, &self.mount, &self.role, client.soon())
             .await
             .map_err(BootstrapError::vault(format!("reading the role_id of {}", self.role)))?;
-        let status = match &delivered {
-            Some(delivered) => self.look_up(client, &delivered.accessor).await?,
-            None => None,
+        let status = match &found {
+            Found::Whole(delivered) => self.look_up(client, &delivered.accessor).await?,
+            Found::Nothing | Found::Altered => None,
         };
-        let due = due(delivered.as_ref(), &role_id, status.as_ref());
-        Ok(Look { role_id, accessor: delivered.map(|delivered| delivered.accessor), status, due })
+        let due = match &found {
+            Found::Nothing => Some(Due::Missing),
+            Found::Altered => Some(Due::Altered),
+            Found::Whole(delivered) => {
+                let is_same_role = delivered.role_id.expose_secret() == role_id.expose_secret();
+                due::of_whole(is_same_role, status.as_ref())
+            }
+        };
+        Ok(Look { role_id, found, status, due })
+    }
+
+    /// Sees to it that no more than two secret IDs of the role will live once one more is issued, and gives whether
+    /// one can be: strays are left by a kill between issuing and delivering.
+    async fn make_room(&self, client: &VaultClient, look: &Look, due: Due) -> Result<bool, BootstrapError> {
+        // Nothing was ever delivered to a directory that is yet to be made.
+        if due == Due::Missing && !self.directory.exists() {
+            return Ok(true);
+        }
+        let current = match &look.found {
+            Found::Whole(delivered) if due == Due::HalfOver => Some(delivered.accessor.as_str()),
+            _ => None,
+        };
+        let others = self.others(client, current).await?;
+        let remaining = look.status.as_ref().and_then(|status| status.remaining);
+        match due::room(current.and(remaining), &others) {
+            Room::Wait => {
+                tracing::debug!("{}: a younger secret ID may be on its way here", self.directory.display());
+                Ok(false)
+            }
+            Room::After(strays) => {
+                for accessor in strays {
+                    self.destroy(client, accessor).await?;
+                    tracing::info!("destroyed a stray secret ID of {}", self.role);
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Issues a secret ID and delivers it. A kill in between leaves a stray, which is cleared later.
-    async fn issue(&self, client: &VaultClient, role_id: &SecretString) -> Result<(), BootstrapError> {
-        let failed = |cause| BootstrapError::Delivery { service: self.role.clone(), cause };
-        let directory = SecretDir::create(&self.directory, self.directory_mode).map_err(failed)?;
+    async fn issue(&self, client: &VaultClient, look: Look) -> Result<InForce, BootstrapError> {
+        let directory = SecretDir::create(&self.directory, self.directory_mode)
+            .map_err(|cause| BootstrapError::Delivery { service: self.role.clone(), cause })?;
         // Before, and not after, there is a secret ID that nobody gets.
-        directory.prove_writable().map_err(failed)?;
+        directory
+            .prove_writable()
+            .map_err(|cause| BootstrapError::Delivery { service: self.role.clone(), cause })?;
         let mark = BTreeMap::from([(ISSUED_BY.to_owned(), MARK.to_owned())]);
         let issued = approle::issue_secret_id(client, &self.mount, &self.role, &mark, client.soon())
             .await
             .map_err(BootstrapError::vault(format!("issuing a secret ID for {}", self.role)))?;
         let bytes = |text: &str| SecretSlice::from(text.as_bytes().to_vec());
         let files = [
-            (ROLE_ID, bytes(role_id.expose_secret())),
-            (SECRET_ID, bytes(issued.secret_id.expose_secret())),
-            (ACCESSOR, bytes(&issued.secret_id_accessor)),
+            bytes(look.role_id.expose_secret()),
+            bytes(issued.secret_id.expose_secret()),
+            bytes(&issued.secret_id_accessor),
         ];
-        let files: Vec<_> =
-            files.iter().map(|(name, value)| SetFile { name, value, attrs: self.attrs }).collect();
-        if let Err(cause) = directory.replace_set(&files) {
+        let kept = self.keep_previous(&look.found).and_then(|()| self.put(&files));
+        if let Err(error) = kept {
             self.destroy(client, &issued.secret_id_accessor).await?;
-            return Err(failed(cause));
+            return Err(error);
         }
-        Ok(())
+        let life = Some(issued.secret_id_ttl).filter(|ttl| !ttl.is_zero());
+        Ok(InForce::new(issued.secret_id_accessor, life))
     }
 
-    /// Destroys the secret IDs that the current one replaced. Those of others, and those that another run of
-    /// bootstrap may be delivering right now, stay.
+    fn keep_previous(&self, found: &Found) -> Result<(), BootstrapError> {
+        let (Some(previous), Found::Whole(delivered)) = (&self.previous, found) else { return Ok(()) };
+        let kept = Self { directory: previous.clone(), ..self.clone() };
+        kept.put(&delivered.files)
+    }
+
+    /// Makes these the files, as a set; does nothing where they are that already.
+    fn put(&self, values: &[SecretSlice<u8>]) -> Result<(), BootstrapError> {
+        let attrs = self.attrs;
+        let files: Vec<_> =
+            FILES.iter().zip(values).map(|(name, value)| SetFile { name, value, attrs }).collect();
+        SecretDir::create(&self.directory, self.directory_mode)
+            .and_then(|directory| directory.replace_set(&files))
+            .map(drop)
+            .map_err(|cause| BootstrapError::Delivery { service: self.role.clone(), cause })
+    }
+
+    /// Destroys the secret IDs that the current one replaced. Those that another run of bootstrap may be delivering
+    /// right now stay.
     async fn clear_replaced(&self, client: &VaultClient, current: &str) -> Result<(), BootstrapError> {
-        let accessors = approle::secret_id_accessors(client, &self.mount, &self.role, client.soon())
-            .await
-            .map_err(BootstrapError::vault(format!("listing the secret IDs of {}", self.role)))?;
-        for accessor in accessors.iter().filter(|accessor| *accessor != current) {
-            let Some(status) = self.look_up(client, accessor).await? else { continue };
-            let is_ours = status.metadata.get(ISSUED_BY).is_some_and(|issuer| issuer == MARK);
-            if is_ours && is_past_overlap(&status) {
-                self.destroy(client, accessor).await?;
+        for Other { accessor, status } in self.others(client, Some(current)).await? {
+            if is_past_overlap(&status) {
+                self.destroy(client, &accessor).await?;
                 tracing::info!("destroyed a replaced secret ID of {}", self.role);
             }
         }
         Ok(())
+    }
+
+    /// The living secret IDs that bootstrap issued, save the current one. Those of others are left alone.
+    async fn others(
+        &self,
+        client: &VaultClient,
+        current: Option<&str>,
+    ) -> Result<Vec<Other>, BootstrapError> {
+        let accessors = approle::secret_id_accessors(client, &self.mount, &self.role, client.soon())
+            .await
+            .map_err(BootstrapError::vault(format!("listing the secret IDs of {}", self.role)))?;
+        let mut others = Vec::new();
+        for accessor in accessors.into_iter().filter(|accessor| Some(accessor.as_str()) != current) {
+            let Some(status) = self.look_up(client, &accessor).await? else { continue };
+            if status.metadata.get(ISSUED_BY).is_some_and(|issuer| issuer == MARK) {
+                others.push(Other { accessor, status });
+            }
+        }
+        Ok(others)
     }
 
     async fn destroy(&self, client: &VaultClient, accessor: &str) -> Result<(), BootstrapError> {
@@ -194,83 +324,46 @@ impl Delivery {
             .map_err(BootstrapError::vault(format!("looking up the secret ID of {}", self.role)))
     }
 
-    /// What was delivered; `None` where files are missing or are not what bootstrap delivers.
-    fn delivered(&self) -> Result<Option<Delivered>, BootstrapError> {
+    fn found(&self) -> Result<Found, BootstrapError> {
         match read(&self.directory) {
-            Ok(delivered) => Ok(delivered),
-            Err(error) if error.is_input() => Ok(None),
+            Ok(found) => Ok(found),
+            Err(error) if error.is_input() => Ok(Found::Nothing),
             Err(cause) => Err(BootstrapError::Delivery { service: self.role.clone(), cause }),
         }
     }
 }
 
+impl InForce {
+    fn new(accessor: String, remaining: Option<Duration>) -> Self {
+        Self { accessor, until: remaining.map(|life| BootTime::now() + life) }
+    }
+}
+
 /// Whether credentials that bootstrap delivered lie in a directory.
 pub(crate) fn is_delivered(directory: &Path) -> bool {
-    matches!(read(directory), Ok(Some(_)))
+    accessor(directory).is_ok_and(|accessor| accessor.is_some())
 }
 
-/// Whether a secret ID has been there for so long that those before it are no longer needed.
-fn is_past_overlap(status: &SecretIdStatus) -> bool {
-    // A quarter of a life at most: half of it later there is the next one.
-    let overlap = OVERLAP.min(status.ttl / 4);
-    status.remaining.is_none_or(|remaining| status.ttl.saturating_sub(remaining) > overlap)
+/// The accessor of the credentials that lie in a directory, undisturbed; `None` where there are none.
+pub(crate) fn accessor(directory: &Path) -> Result<Option<String>, FileError> {
+    match read(directory) {
+        Ok(Found::Whole(delivered)) => Ok(Some(delivered.accessor)),
+        Ok(Found::Nothing | Found::Altered) => Ok(None),
+        Err(error) if error.is_input() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-fn read(directory: &Path) -> Result<Option<Delivered>, FileError> {
-    const FILES: [&str; 3] = [ROLE_ID, SECRET_ID, ACCESSOR];
+fn read(directory: &Path) -> Result<Found, FileError> {
     let directory = SecretDir::open(directory)?;
     let files = directory.read_set(&FILES, MAX_FILE)?;
-    // The set may be whole while somebody removed the name that the service reads it by.
-    for name in FILES {
-        directory.read(name, MAX_FILE)?;
+    // The set may be whole while there is another file, or none, at the name that the service reads.
+    for (name, value) in FILES.iter().zip(&files) {
+        if directory.read(name, MAX_FILE)?.expose_secret() != value.expose_secret() {
+            return Ok(Found::Altered);
+        }
     }
     let text = |index: usize| Some(std::str::from_utf8(files.get(index)?.expose_secret()).ok()?.to_owned());
-    let (Some(role_id), Some(accessor)) = (text(0), text(2)) else { return Ok(None) };
-    Ok(Some(Delivered { role_id: role_id.into(), accessor }))
-}
-
-/// Whether new credentials are due. Pure: by what lies there, the role's own ID, and the server's look-up.
-fn due(
-    delivered: Option<&Delivered>,
-    role_id: &SecretString,
-    status: Option<&SecretIdStatus>,
-) -> Option<Due> {
-    let Some(delivered) = delivered else { return Some(Due::Missing) };
-    if delivered.role_id.expose_secret() != role_id.expose_secret() {
-        return Some(Due::OtherRole);
-    }
-    let Some(status) = status else { return Some(Due::Gone) };
-    let half_over = status.remaining.is_some_and(|remaining| remaining <= status.ttl / 2);
-    half_over.then_some(Due::HalfOver)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn living(remaining: Option<Duration>) -> SecretIdStatus {
-        SecretIdStatus { ttl: Duration::from_hours(1), remaining, metadata: BTreeMap::new() }
-    }
-
-    #[test]
-    fn due_by_what_lies_there_and_what_the_server_says() {
-        let delivered = Delivered { role_id: "r".into(), accessor: "a".to_owned() };
-        let due = |delivered, role_id: &str, status: Option<SecretIdStatus>| {
-            super::due(delivered, &role_id.into(), status.as_ref())
-        };
-        let minutes = |minutes| Some(living(Some(Duration::from_mins(minutes))));
-        assert_eq!(due(None, "r", None), Some(Due::Missing));
-        assert_eq!(due(Some(&delivered), "other", minutes(60)), Some(Due::OtherRole));
-        assert_eq!(due(Some(&delivered), "r", None), Some(Due::Gone));
-        assert_eq!(due(Some(&delivered), "r", minutes(30)), Some(Due::HalfOver));
-        assert_eq!(due(Some(&delivered), "r", minutes(31)), None);
-        assert_eq!(due(Some(&delivered), "r", Some(living(None))), None);
-    }
-
-    #[test]
-    fn what_is_replaced_lives_on_for_two_minutes() {
-        assert!(!is_past_overlap(&living(Some(Duration::from_mins(58)))));
-        assert!(is_past_overlap(&living(Some(Duration::from_mins(57)))));
-        assert!(is_past_overlap(&living(None)));
-    }
+    let (Some(role_id), Some(accessor)) = (text(0), text(2)) else { return Ok(Found::Altered) };
+    Ok(Found::Whole(Delivered { role_id: role_id.into(), accessor, files }))
 }

@@ -11,7 +11,7 @@ use vault_client::approle::Role;
 
 use crate::BootstrapError;
 use crate::args::{Sources, Stack};
-use crate::deliver::Delivery;
+use crate::deliver::{Delivery, may_give_away};
 use crate::manifest::{GenerateSpec, Manifest, Service, Source, is_service_name, resolve};
 use crate::plan::MARK;
 
@@ -45,7 +45,7 @@ pub(crate) struct DesiredService {
     pub(crate) secret: BTreeMap<String, Option<SecretString>>,
     /// How, for those.
     pub(crate) generated: BTreeMap<String, GenerateSpec>,
-    attrs: Attrs,
+    pub(crate) attrs: Attrs,
 }
 
 /// The name of a service's policy.
@@ -64,6 +64,14 @@ impl Desired {
         let manifest = manifest(sources)?;
         let policies = policy_texts(&sources.policies_dir)?;
         Self::from_parts(&manifest, &policies, &env, &sources.env_file)
+    }
+
+    /// The same, once what the files want done with files of this stack is known to be possible.
+    pub(crate) fn load_for(stack: &Stack, sources: &Sources) -> Result<Self, BootstrapError> {
+        let desired = Self::load(sources)?;
+        let deliveries: Vec<_> = desired.services.iter().map(|service| service.delivery(stack)).collect();
+        may_give_away(&deliveries)?;
+        Ok(desired)
     }
 
     fn from_parts(
@@ -138,21 +146,20 @@ impl DesiredService {
 
     /// Where its credentials go.
     pub(crate) fn delivery(&self, stack: &Stack) -> Delivery {
-        Delivery {
-            mount: stack.approle_mount.clone(),
-            role: self.name.clone(),
-            directory: stack.approle_dir.join(&self.name),
-            attrs: self.attrs,
-            directory_mode: 0o750,
-        }
+        Delivery::of_service(&self.name, self.attrs, stack)
     }
 }
 
+/// Where the manifest is, and whether it has to be there.
+pub(crate) fn manifest_path(sources: &Sources) -> (PathBuf, bool) {
+    let beside = || (sources.env_file.with_file_name(MANIFEST_FILE), false);
+    sources.manifest.clone().map_or_else(beside, |path| (path, true))
+}
+
 fn manifest(sources: &Sources) -> Result<Manifest, BootstrapError> {
-    let beside = sources.env_file.with_file_name(MANIFEST_FILE);
-    let (path, required) = sources.manifest.as_ref().map_or((&beside, false), |path| (path, true));
-    match secret_file::read_text(path, MAX_TEXT_FILE) {
-        Ok(text) => Manifest::parse(text.expose_secret(), path).map_err(BootstrapError::Manifest),
+    let (path, required) = manifest_path(sources);
+    match secret_file::read_text(&path, MAX_TEXT_FILE) {
+        Ok(text) => Manifest::parse(text.expose_secret(), &path).map_err(BootstrapError::Manifest),
         Err(FileError::Empty { .. }) => Ok(Manifest::empty()),
         Err(error) if error.is_not_found() && !required => Ok(Manifest::empty()),
         Err(error) => Err(BootstrapError::ManifestFile(error)),

@@ -98,6 +98,22 @@ pub enum BootstrapError {
         #[source]
         cause: FileError,
     },
+    /// Files are to be given to a user or a group that bootstrap cannot give them to.
+    #[error(
+        "the credentials of {service} are to have the {what} {id} (file_{what}), and bootstrap, running as user {uid}, \
+         may not give files away: run it as root with the capability CAP_CHOWN, or take file_{what} out of vaultcrew.toml \
+         and let the service's directory give its group (chmod g+s)"
+    )]
+    CannotChown {
+        /// The service.
+        service: String,
+        /// `owner` or `group`.
+        what: &'static str,
+        /// Its number.
+        id: u32,
+        /// Whom bootstrap runs as.
+        uid: u32,
+    },
     /// The state directory cannot be used.
     #[error("bootstrap's own state cannot be kept; is --state-dir right?")]
     StateDir(#[source] FileError),
@@ -140,6 +156,9 @@ pub enum BootstrapError {
     /// The random number generator failed.
     #[error("no random value can be generated: {0}")]
     Random(getrandom::Error),
+    /// What was delivered is not there any more, or not alive.
+    #[error("not healthy: {}", .0.join("; "))]
+    Unhealthy(Vec<String>),
     /// The health check.
     #[error(transparent)]
     Health(#[from] HealthError),
@@ -180,8 +199,13 @@ impl Failure for BootstrapError {
             | Self::Manifest(_)
             | Self::NoPolicies(_)
             | Self::TooMuch(_)
+            | Self::CannotChown { .. }
             | Self::OtherMount { .. } => Exit::Config,
-            Self::Random(_) | Self::Output(_) | Self::Locked { .. } | Self::Overtaken { .. } => Exit::Failed,
+            Self::Random(_)
+            | Self::Output(_)
+            | Self::Unhealthy(_)
+            | Self::Locked { .. }
+            | Self::Overtaken { .. } => Exit::Failed,
         }
     }
 }

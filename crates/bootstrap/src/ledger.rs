@@ -22,7 +22,8 @@ use vault_client::kv2::{Metadata, Secret, Written};
 use crate::applied::Applied;
 use crate::merge::Values;
 
-const DIRECTORY: &str = "ledger";
+/// Of all records, in the state directory.
+pub(crate) const DIRECTORY: &str = "ledger";
 const FILE: &str = "secrets.json";
 
 /// Above this it is no record of ours: some ten thousand services.
@@ -73,9 +74,7 @@ impl Ledger {
             }
             _ => {}
         }
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        Ok(Self { key: hexadecimal(&key), ..Self::default() })
+        Ok(Self { key: random_key()?, ..Self::default() })
     }
 
     /// Writes the record, where it has changed.
@@ -165,12 +164,20 @@ impl Ledger {
     }
 }
 
-fn digest(key: &hmac::Key, value: &SecretString) -> String {
+/// A key for digests, in hexadecimal.
+pub(crate) fn random_key() -> Result<String, getrandom::Error> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key)?;
+    Ok(hexadecimal(&key))
+}
+
+/// The keyed digest of a value.
+pub(crate) fn digest(key: &hmac::Key, value: &SecretString) -> String {
     let tag = hmac::sign(key, value.expose_secret().as_bytes());
     hexadecimal(&tag.as_ref()[..DIGEST])
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing to a String cannot fail.

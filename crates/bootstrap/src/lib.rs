@@ -4,8 +4,9 @@
 //! In the order of its job: `manifest` and `desired` say what there is to be, `observed` asks Vault what
 //! there is (`listed`: all at once), `plan` computes the difference (`merge` that of one secret), `apply` has it carried
 //! out (`carry_out`, and `prune` for what the files dropped; `ledger` remembers what was written), `deliver` hands the
-//! services their credentials, and `keep` goes on doing so, by a credential of bootstrap's own (`own`). `check` finds
-//! what is wrong with the files without asking anybody.
+//! services their credentials, and `keep` goes on doing so, by a credential of bootstrap's own (`own`): whom for is on
+//! record (`kept`), and by digests of the files (`inputs`) it tells when there is something to apply. `healthcheck` says
+//! how that goes. `check` finds what is wrong with the files without asking anybody.
 //!
 //! `policy` tells what a policy's text grants: `verify` proves that on the server, `access` draws it.
 
@@ -20,7 +21,10 @@ mod concurrent;
 mod deliver;
 mod desired;
 mod error;
+mod healthcheck;
+mod inputs;
 mod keep;
+mod kept;
 mod ledger;
 mod limits;
 mod listed;
@@ -42,19 +46,25 @@ use agent_runtime::{Exit, Shutdown, StatusFile};
 
 use crate::args::Command;
 use crate::desired::Desired;
+use crate::kept::Kept;
 
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError> {
     match &args.command {
         Command::Check(check) => check::command(check),
         Command::Plan { sources, stack, prune } => {
-            let desired = Desired::load(sources)?;
+            let desired = Desired::load_for(stack, sources)?;
             shutdown.or_stop(Box::pin(apply::plan(args.vault.client()?, &desired, stack, *prune))).await?
         }
         Command::Apply { sources, stack, prune } => {
-            let desired = Desired::load(sources)?;
+            let mut kept = Kept::open(&stack.state_dir)?;
+            let files = kept.look_at(sources);
+            let desired = Desired::load_for(stack, sources)?;
             // The next apply finishes what one that is stopped began.
-            shutdown.or_stop(Box::pin(apply::command(args.vault.client()?, &desired, stack, *prune))).await?
+            let applied = apply::command(args.vault.client()?, &desired, stack, *prune);
+            let done = shutdown.or_stop(Box::pin(applied)).await??;
+            kept.note(&desired, files, &stack.state_dir)?;
+            Ok(done)
         }
         Command::Run { sources, stack, status } => {
             let status = StatusFile::new(status, "bootstrap");
@@ -64,9 +74,6 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError>
             verify::command(&args.vault.client()?, verification, &shutdown).await
         }
         Command::Access { sources, kv_mount, format } => access::command(sources, kv_mount, *format),
-        Command::Healthcheck { health } => {
-            agent_runtime::print(&format!("{}\n", health.check("bootstrap")?))?;
-            Ok(Exit::Done)
-        }
+        Command::Healthcheck { health } => healthcheck::command(health),
     }
 }

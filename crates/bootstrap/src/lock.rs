@@ -14,11 +14,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Waits for the lock on the state directory, as long as for Vault. Makes the directory where it is missing: what
 /// cannot be made is told before anything is done.
 pub(crate) async fn take(stack: &Stack) -> Result<DirLock, BootstrapError> {
-    let directory = SecretDir::create(&stack.state_dir, 0o700).map_err(BootstrapError::StateDir)?;
     let until = BootTime::now() + stack.wait;
     let mut is_told = false;
     loop {
-        if let Some(lock) = directory.try_lock().map_err(BootstrapError::StateDir)? {
+        if let Some(lock) = try_take(stack)? {
             return Ok(lock);
         }
         if BootTime::now() >= until {
@@ -29,4 +28,10 @@ pub(crate) async fn take(stack: &Stack) -> Result<DirLock, BootstrapError> {
         }
         sleep_until((BootTime::now() + PAUSE).min(until)).await;
     }
+}
+
+/// Takes the lock, if nobody has it.
+pub(crate) fn try_take(stack: &Stack) -> Result<Option<DirLock>, BootstrapError> {
+    let directory = SecretDir::create(&stack.state_dir, 0o700).map_err(BootstrapError::StateDir)?;
+    directory.try_lock().map_err(BootstrapError::StateDir)
 }

@@ -21,7 +21,15 @@ pub(crate) const MOUNT: &str = "vaultcrew";
 pub(crate) const ROLE: &str = "bootstrap";
 pub(crate) const POLICY: &str = "vaultcrew-bootstrap";
 
-const SECRET_ID_TTL: Duration = Duration::from_hours(30 * 24);
+/// Where, in the state directory, the credential lies that the current one replaced: Vault knows it again after a
+/// snapshot of that time was restored, and the current one no more.
+pub(crate) const PREVIOUS: &str = "previous";
+
+/// How long a token lives without renewal and with it, and so often at least within the life of the secret ID.
+const TOKEN_TTL: Duration = Duration::from_mins(20);
+const TOKEN_MAX_TTL: Duration = Duration::from_hours(1);
+const TOKENS_IN_A_LIFE: u32 = 24;
+const LOGINS_IN_A_LIFE: u32 = 8;
 
 /// The credential's files.
 pub(crate) fn delivery(stack: &Stack) -> Delivery {
@@ -31,6 +39,7 @@ pub(crate) fn delivery(stack: &Stack) -> Delivery {
         directory: stack.state_dir.clone(),
         attrs: Attrs::mode(0o400),
         directory_mode: 0o700,
+        previous: Some(stack.state_dir.join(PREVIOUS)),
     }
 }
 
@@ -47,10 +56,10 @@ impl OwnPlan {
     /// Asks Vault what there is, and computes what differs.
     pub(crate) async fn ask(
         root: &VaultClient,
-        approle_mount: &str,
+        stack: &Stack,
         services: impl Iterator<Item = &str>,
     ) -> Result<Self, BootstrapError> {
-        let text = policy_text(approle_mount, services);
+        let text = policy_text(&stack.approle_mount, services);
         let asking = || BootstrapError::vault("asking Vault for bootstrap's own AppRole");
         let by = root.soon();
         let mount = mounts::auth_methods(root, by).await.map_err(asking())?.remove(&format!("{MOUNT}/"));
@@ -70,7 +79,8 @@ impl OwnPlan {
         let policy = (found.as_ref() != Some(&text)).then_some(text);
         let found =
             if enable { None } else { approle::read_role(root, MOUNT, ROLE, by).await.map_err(asking())? };
-        let role = (found.as_ref() != Some(&role())).then(role);
+        let wanted = role(stack.own_secret_id_ttl);
+        let role = (found.as_ref() != Some(&wanted)).then_some(wanted);
         Ok(Self { enable, disable_lockout, policy, role })
     }
 
@@ -120,12 +130,13 @@ impl OwnPlan {
     }
 }
 
-fn role() -> Role {
+fn role(secret_id_ttl: Duration) -> Role {
+    let in_seconds = |span: Duration| Duration::from_secs(span.as_secs());
     Role {
         token_policies: vec![POLICY.to_owned()],
-        token_ttl: Duration::from_mins(20),
-        token_max_ttl: Duration::from_hours(1),
-        secret_id_ttl: SECRET_ID_TTL,
+        token_ttl: TOKEN_TTL.min(in_seconds(secret_id_ttl / TOKENS_IN_A_LIFE)),
+        token_max_ttl: TOKEN_MAX_TTL.min(in_seconds(secret_id_ttl / LOGINS_IN_A_LIFE)),
+        secret_id_ttl,
         token_no_default_policy: true,
         ..Role::default()
     }
@@ -161,6 +172,16 @@ fn rule(path: &str, capabilities: &str, more: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_end_well_before_the_secret_id() {
+        let lives = |secret_id_ttl| {
+            let role = role(secret_id_ttl);
+            (role.token_ttl, role.token_max_ttl)
+        };
+        assert_eq!(lives(Duration::from_hours(30 * 24)), (TOKEN_TTL, TOKEN_MAX_TTL));
+        assert_eq!(lives(Duration::from_mins(4)), (Duration::from_secs(10), Duration::from_secs(30)));
+    }
 
     #[test]
     fn the_policy_names_each_role_and_has_no_wildcard() {

@@ -23,6 +23,7 @@ pub use canary::{Canary, CommandLineWatch, Finding};
 pub use error::{Error, Result, with_causes};
 pub use http::Api;
 pub use loopback::{free_address, random_token};
+pub use nix::sys::signal::Signal;
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use programs::Programs;
 pub use run::{Daemon, Outcome, run, run_within, spawn};

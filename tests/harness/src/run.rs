@@ -155,6 +155,11 @@ impl Daemon {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Kills it where it stands.
     pub fn kill(mut self) {
         self.process.kill();

@@ -218,6 +218,13 @@ impl Vault {
         }
     }
 
+    /// Sends it a signal, if it runs.
+    pub fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.signal(signal);
+        }
+    }
+
     /// Kills it where it stands.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use harness::{Canary, Daemon, Flavour, Outcome, Programs, Vault, VaultOptions, run};
 
 /// How long anything that has to happen may take before a test gives up on it.
@@ -140,6 +142,40 @@ impl Crew {
 
     pub(crate) fn apply(&self) -> Outcome {
         run(&mut self.bootstrap("apply"))
+    }
+
+    /// `bootstrap healthcheck` of the `bootstrap run` that there is.
+    pub(crate) fn health(&self) -> Outcome {
+        let mut command = self.programs.bootstrap();
+        command.args(["healthcheck", "--status-file", "run/bootstrap.json"]).current_dir(self.dir.path());
+        run(&mut command)
+    }
+
+    /// The values in a service's secret; `null` where there is none.
+    pub(crate) fn secret(&self, service: &str, token: &str) -> Value {
+        self.vault.api("GET", &format!("/v1/secret/data/{service}"), token, &Value::Null).1["data"]["data"]
+            .clone()
+    }
+
+    /// The status of a login with what lies in a service's directory.
+    pub(crate) fn login(&self, service: &str) -> u16 {
+        let read = |name: &str| {
+            fs::read_to_string(self.path(&format!("approle/{service}/{name}"))).unwrap_or_default()
+        };
+        let pair = json!({ "role_id": read("role_id"), "secret_id": read("secret_id") });
+        self.vault.api("POST", "/v1/auth/approle/login", "", &pair).0
+    }
+
+    /// How many of a service's secret IDs live.
+    pub(crate) fn living_secret_ids(&self, service: &str, token: &str) -> usize {
+        let role = format!("/v1/auth/approle/role/{service}/secret-id");
+        let (_, list) = self.vault.api("LIST", &role, token, &Value::Null);
+        let accessors = list["data"]["keys"].as_array().cloned().unwrap_or_default();
+        let is_alive = |accessor: &&Value| {
+            let body = json!({ "secret_id_accessor": accessor });
+            self.vault.api("POST", &format!("{role}-accessor/lookup"), token, &body).0 == 200
+        };
+        accessors.iter().filter(is_alive).count()
     }
 
     /// `approle-agent <subcommand>` with the credentials of `service`.

@@ -73,13 +73,21 @@ pub(crate) enum Command {
         stack: Stack,
         #[command(flatten)]
         prune: Prune,
+        #[command(flatten)]
+        root: Root,
     },
-    /// Apply while there is a root token, then keep the credentials fresh until told to stop
+    /// Apply while there is a root token, and keep the credentials fresh until told to stop
+    ///
+    /// Every minute, and at once when Vault returns, it looks at what each service has and replaces what is half over.
+    /// Files that change are applied within a minute while there is a root token, and at once by SIGHUP. Whatever is
+    /// wrong with them, the credentials of the last apply are kept fresh: docs/four-hour-wall.md.
     Run {
         #[command(flatten)]
         sources: Sources,
         #[command(flatten)]
         stack: Stack,
+        #[command(flatten)]
+        root: Root,
         #[command(flatten)]
         status: StatusArgs,
     },
@@ -261,6 +269,16 @@ pub(crate) enum AccessFormat {
     Text,
     Json,
     Html,
+}
+
+/// What becomes of the root token.
+#[derive(clap::Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Root token")]
+pub(crate) struct Root {
+    /// Revoke the root token, and remove its file, once everything is applied, bootstrap can log in with a credential of
+    /// its own, and unsealer has proven that root can be had again
+    #[arg(long, env = "VAULTCREW_REVOKE_ROOT_TOKEN", hide_env_values = true)]
+    pub(crate) revoke_root_token: bool,
 }
 
 /// What goes besides. Without a variable: removing is an act and not a setting.

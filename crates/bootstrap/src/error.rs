@@ -156,6 +156,9 @@ pub enum BootstrapError {
     /// The random number generator failed.
     #[error("no random value can be generated: {0}")]
     Random(getrandom::Error),
+    /// The root token was to be revoked, and must not be yet.
+    #[error("everything is applied, and the root token stays: {0}")]
+    RootStays(&'static str),
     /// What was delivered is not there any more, or not alive.
     #[error("not healthy: {}", .0.join("; "))]
     Unhealthy(Vec<String>),
@@ -204,6 +207,7 @@ impl Failure for BootstrapError {
             Self::Random(_)
             | Self::Output(_)
             | Self::Unhealthy(_)
+            | Self::RootStays(_)
             | Self::Locked { .. }
             | Self::Overtaken { .. } => Exit::Failed,
         }

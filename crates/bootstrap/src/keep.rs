@@ -29,7 +29,8 @@ use crate::desired::Desired;
 use crate::healthcheck::Details;
 use crate::inputs::Inputs;
 use crate::kept::Kept;
-use crate::{apply, lock, own};
+use crate::revoke_root::Root;
+use crate::{apply, args, lock, own, revoke_root};
 use files::{Course, Files, TokenMark};
 use looks::Looks;
 
@@ -55,6 +56,10 @@ struct Keeper<'a> {
     away: Option<VaultError>,
     /// It was told that there is nobody who could look.
     is_idle_told: bool,
+    /// The root token is to go.
+    revokes_root: bool,
+    /// Why it has not, as it was told.
+    root_stays: Option<&'static str>,
     looks: Looks,
     status: StatusFile,
 }
@@ -89,6 +94,7 @@ pub(crate) async fn run(
     client: VaultClient,
     sources: &Sources,
     stack: &Stack,
+    root: args::Root,
     status: StatusFile,
     shutdown: &Shutdown,
 ) -> Result<Exit, BootstrapError> {
@@ -105,6 +111,8 @@ pub(crate) async fn run(
         looks: Looks::new(kept.lives().chain([stack.own_secret_id_ttl])),
         away: None,
         is_idle_told: false,
+        revokes_root: root.revoke_root_token,
+        root_stays: None,
         client,
         sources,
         stack,
@@ -193,6 +201,9 @@ impl Keeper<'_> {
             return;
         }
         self.looks.settle(&self.deliveries, results);
+        if self.revokes_root && matches!(hand, Hand::Own(_)) && self.looks.is_well() && !self.files.differ() {
+            self.revoke_root().await;
+        }
         if let Hand::Previous(client) = &hand {
             // One that is not revoked ends by its own TTL.
             let _ = token::revoke_self(client, client.soon()).await;
@@ -304,6 +315,21 @@ impl Keeper<'_> {
                 Ok(Applied::Impossible(self.drift(now, "the root token is not taken any more")))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    async fn revoke_root(&mut self) {
+        let Ok(root) = apply::token(self.stack) else { return };
+        let root = self.client.with_token(root);
+        match revoke_root::revoke(&root, self.stack).await {
+            Ok(Root::Revoked) => self.root_stays = None,
+            Ok(Root::Stays(why)) => {
+                if self.root_stays.replace(why) != Some(why) {
+                    tracing::warn!("the root token stays: {why}");
+                }
+            }
+            // It is tried again after the next look.
+            Err(error) => tracing::debug!("{}", agent_runtime::with_causes(&error)),
         }
     }
 

@@ -37,6 +37,7 @@ mod plan;
 pub mod policy;
 mod prune;
 mod random;
+mod revoke_root;
 mod verify;
 
 pub use args::Args;
@@ -47,6 +48,7 @@ use agent_runtime::{Exit, Shutdown, StatusFile};
 use crate::args::Command;
 use crate::desired::Desired;
 use crate::kept::Kept;
+use crate::revoke_root::Root;
 
 /// Runs the command that was asked for.
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError> {
@@ -56,19 +58,26 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, BootstrapError>
             let desired = Desired::load_for(stack, sources)?;
             shutdown.or_stop(Box::pin(apply::plan(args.vault.client()?, &desired, stack, *prune))).await?
         }
-        Command::Apply { sources, stack, prune } => {
+        Command::Apply { sources, stack, prune, root } => {
             let mut kept = Kept::open(&stack.state_dir)?;
             let files = kept.look_at(sources);
             let desired = Desired::load_for(stack, sources)?;
             // The next apply finishes what one that is stopped began.
-            let applied = apply::command(args.vault.client()?, &desired, stack, *prune);
+            let client = args.vault.client()?;
+            let applied = apply::command(client.clone(), &desired, stack, *prune);
             let done = shutdown.or_stop(Box::pin(applied)).await??;
             kept.note(&desired, files, &stack.state_dir)?;
+            if root.revoke_root_token {
+                let root = client.with_token(apply::token(stack)?);
+                if let Root::Stays(why) = shutdown.or_stop(revoke_root::revoke(&root, stack)).await?? {
+                    return Err(BootstrapError::RootStays(why));
+                }
+            }
             Ok(done)
         }
-        Command::Run { sources, stack, status } => {
+        Command::Run { sources, stack, root, status } => {
             let status = StatusFile::new(status, "bootstrap");
-            Box::pin(keep::run(args.vault.client()?, sources, stack, status, &shutdown)).await
+            Box::pin(keep::run(args.vault.client()?, sources, stack, *root, status, &shutdown)).await
         }
         Command::Verify { verification } => {
             verify::command(&args.vault.client()?, verification, &shutdown).await

@@ -18,6 +18,11 @@ const MOUNT: &str = "vaultcrew-break-glass";
 const ROLE: &str = "break-glass";
 const POLICY_NAME: &str = "vaultcrew-break-glass";
 
+/// What is written about the mount, before and after the credential that is kept was proven: by that `bootstrap` knows
+/// when the root token is no longer needed.
+const UNPROVEN: &str = "vaultcrew: break-glass credential of unsealer";
+const PROVEN: &str = "vaultcrew: break-glass credential of unsealer, proven by a login";
+
 /// Both generations of endpoints, each with the 3 shares on top, and snapshots.
 const POLICY: &str = r#"# Made by vaultcrew's unsealer: regains root together with 3 key shares, and takes snapshots.
 path "sys/generate-root-token/attempt" {
@@ -44,11 +49,14 @@ path "auth/token/revoke-self" {
 ///
 /// Gives whether there is a credential afterwards.
 pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<bool, UnsealerError> {
-    if store.break_glass_credential()?.is_some() {
+    let root = store.root_token()?.map(|token| client.with_token(token));
+    if let Some(credential) = store.break_glass_credential()? {
+        if let Some(root) = root {
+            note_proven(client, &root, &credential).await?;
+        }
         return Ok(true);
     }
-    let Some(root_token) = store.root_token()? else { return Ok(false) };
-    let root = client.with_token(root_token);
+    let Some(root) = root else { return Ok(false) };
     make_role(&root).await?;
 
     let by = client.soon();
@@ -59,9 +67,9 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<boo
     let role_id = approle::role_id(&root, MOUNT, ROLE, by).await?;
     let secret_id = approle::issue_secret_id(&root, MOUNT, ROLE, &BTreeMap::new(), by).await?.secret_id;
     let credential = Credential { role_id, secret_id };
-    let break_glass = log_in(client, &credential).await?;
-    token::revoke_self(&break_glass, break_glass.soon()).await?;
+    prove(client, &credential).await?;
     store.keep_break_glass_credential(&credential)?;
+    mounts::describe(&root, MOUNT, PROVEN, root.soon()).await?;
     tracing::info!(
         "the break-glass credential is in {}, proven by a login",
         store.break_glass_path().display()
@@ -69,11 +77,37 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<boo
     Ok(true)
 }
 
+/// Notes what an earlier run proved and was killed before it could note it. A root token that is no longer good leaves
+/// it at that.
+async fn note_proven(
+    client: &VaultClient,
+    root: &VaultClient,
+    credential: &Credential,
+) -> Result<(), VaultError> {
+    let mounts = match mounts::auth_methods(root, root.soon()).await {
+        Err(VaultError::Denied { .. }) => return Ok(()),
+        mounts => mounts?,
+    };
+    let is_noted = mounts.get(&format!("{MOUNT}/")).is_some_and(|mount| mount.description == PROVEN);
+    if !is_noted {
+        prove(client, credential).await?;
+        mounts::describe(root, MOUNT, PROVEN, root.soon()).await?;
+    }
+    Ok(())
+}
+
+async fn prove(client: &VaultClient, credential: &Credential) -> Result<(), VaultError> {
+    let break_glass = log_in(client, credential).await?;
+    token::revoke_self(&break_glass, break_glass.soon()).await
+}
+
 async fn make_role(root: &VaultClient) -> Result<(), VaultError> {
     let by = root.soon();
     if !mounts::auth_methods(root, by).await?.contains_key(&format!("{MOUNT}/")) {
-        mounts::enable_approle(root, MOUNT, "vaultcrew: break-glass credential of unsealer", by).await?;
+        mounts::enable_approle(root, MOUNT, UNPROVEN, by).await?;
     }
+    // One that was proven is lost, or it would not be made anew.
+    mounts::describe(root, MOUNT, UNPROVEN, by).await?;
     mounts::disable_lockout(root, MOUNT, by).await?;
     policy::write(root, POLICY_NAME, POLICY, by).await?;
     let role = Role {

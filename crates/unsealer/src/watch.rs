@@ -223,7 +223,10 @@ impl Watch {
     }
 
     fn wants_mending(&self) -> bool {
-        let lacks = |local: &Local| !local.break_glass || local.rekey_unfinished;
+        // Once at each start while there is root: what was proven may not have been noted.
+        let is_first = self.mend_due == BootTime::default();
+        let lacks =
+            |local: &Local| !local.break_glass || local.rekey_unfinished || (is_first && local.root_token);
         !self.is_mending
             && self.nodes.iter().any(|node| node.status.is_unsealed() && node.status.is_unsealed_by_shares())
             && self.local.as_ref().is_some_and(|local| local.shares.found > 0 && lacks(local))
@@ -446,7 +449,7 @@ impl Watch {
             let what = if self.local.as_ref().is_some_and(|local| local.rekey_unfinished) {
                 "a rekey was cut off, and cannot be finished now; unsealer rekey tries it again"
             } else {
-                "there is no break-glass credential, and none could be made with the root token that is here"
+                "there is no break-glass credential that was proven, and none could be with the root token that is here"
             };
             tracing::warn!("{what}: {}", with_causes(&error));
         }

@@ -106,3 +106,14 @@ pub async fn disable_lockout(client: &VaultClient, mount: &str, by: Instant) -> 
     let request = Plain::post(format!("sys/auth/{mount}/tune"), body);
     client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
 }
+
+/// Changes what is written about the auth method at `auth/<mount>`.
+pub async fn describe(
+    client: &VaultClient,
+    mount: &str,
+    description: &str,
+    by: Instant,
+) -> Result<(), VaultError> {
+    let request = Plain::post(format!("sys/auth/{mount}/tune"), json!({ "description": description }));
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+}

@@ -141,6 +141,11 @@ impl Looks {
         }
     }
 
+    /// Whether the last look found, or made, all well.
+    pub(super) fn is_well(&self) -> bool {
+        self.succeeded && self.failed.is_empty()
+    }
+
     /// What the health check is told: whether all is well, and in a sentence.
     pub(super) fn state(&self, is_logged_in: bool) -> (bool, String) {
         let now = BootTime::now().since_boot().as_secs();

@@ -18,6 +18,13 @@ fn is_root(crew: &Crew) -> bool {
     fs::metadata(crew.path("")).unwrap().uid() == 0
 }
 
+/// Has everything delivered to a tmpfs, which is kept as long as what this gives.
+fn on_tmpfs(crew: &Crew) -> tempfile::TempDir {
+    let tmpfs = tempfile::Builder::new().prefix("vaultcrew-e2e-").tempdir_in("/dev/shm").unwrap();
+    symlink(tmpfs.path(), crew.path("approle")).unwrap();
+    tmpfs
+}
+
 /// The program as one who may not give files away, whoever runs this test.
 fn without_chown(crew: &Crew, subcommand: &str) -> Outcome {
     let command = crew.bootstrap(subcommand);
@@ -92,7 +99,7 @@ fn mode_owner_and_group_are_as_told_and_follow_a_change() {
     assert_eq!(crew.read("approle/chat/secret_id"), secret_id, "nothing was wrong with the secret ID");
 }
 
-/// Every pair that a reader can get while hundreds are delivered, each with a role_id and a secret_id of its own, is
+/// Every pair that a reader can get while hundreds are delivered, each with a `role_id` and a `secret_id` of its own, is
 /// one that was delivered.
 #[test]
 fn nobody_ever_reads_half_a_delivery() {
@@ -101,6 +108,7 @@ fn nobody_ever_reads_half_a_delivery() {
     for other in ["user", "user_db"] {
         fs::remove_file(crew.path(&format!("policies/{other}-policy.hcl"))).unwrap();
     }
+    let _tmpfs = on_tmpfs(&crew);
     crew.initialise();
     crew.apply().success();
     let root = crew.root_token();
@@ -158,8 +166,7 @@ fn watch(directory: &Path, is_over: &AtomicBool) -> Vec<(String, String)> {
 fn an_emptied_tmpfs_is_filled_again_and_a_replaced_role_is_delivered() {
     let crew = Crew::new();
     crew.write("vaultcrew.toml", "[defaults]\nsecret_id_ttl = \"16s\"\n");
-    let tmpfs = tempfile::Builder::new().prefix("vaultcrew-e2e-").tempdir_in("/dev/shm").unwrap();
-    symlink(tmpfs.path(), crew.path("approle")).unwrap();
+    let _tmpfs = on_tmpfs(&crew);
     crew.initialise();
     crew.apply().success();
     let root = crew.root_token();

@@ -1,6 +1,6 @@
 //! Root goes, and comes back when it is needed.
 
-use harness::run;
+use harness::{Signal, run, wait_until};
 use serde_json::Value;
 
 use crate::crew::{Crew, SOON, spawn};
@@ -57,4 +57,64 @@ fn a_damaged_share_does_not_keep_root_away_and_three_do() {
     // No attempt is left behind that would block the next one.
     spoil(3);
     run(&mut crew.unsealer("generate-root")).success();
+}
+
+#[test]
+fn root_goes_by_itself_once_it_can_be_had_again() {
+    let crew = Crew::new();
+    crew.initialise();
+    let with_flag = |subcommand: &str| {
+        let mut command = crew.bootstrap(subcommand);
+        command.arg("--revoke-root-token");
+        command
+    };
+    // Nobody has made a break-glass credential yet.
+    let root = crew.root_token();
+    let is_good = || crew.vault.api("GET", "/v1/auth/token/lookup-self", &root, &Value::Null).0 == 200;
+    let stays = run(&mut with_flag("apply")).expect_code(1);
+    assert!(
+        stays.stderr.contains("the root token stays: there is no break-glass credential"),
+        "{}",
+        stays.stderr
+    );
+    let mut bootstrap = spawn(with_flag("run"));
+    bootstrap.wait_for_log("the root token stays: there is no break-glass credential", SOON);
+    assert!(is_good());
+
+    let mut unsealer = spawn(crew.unsealer("run"));
+    unsealer.wait_for_log("the break-glass credential is in", SOON);
+    bootstrap.signal(Signal::SIGHUP);
+    assert!(wait_until(SOON, || !is_good()), "{}", bootstrap.log());
+    assert!(wait_until(SOON, || !crew.path("root/root-token").exists()), "{}", bootstrap.log());
+    assert_eq!(bootstrap.log().matches("the root token stays").count(), 1, "{}", bootstrap.log());
+    crew.health().success();
+    assert_eq!(unsealer.terminate().code(), 0);
+
+    // For one apply, and gone again.
+    run(&mut crew.unsealer("generate-root")).success();
+    run(&mut with_flag("apply")).success();
+    assert!(!crew.path("root/root-token").exists());
+    assert_eq!(bootstrap.terminate().code(), 0);
+}
+
+/// What proved the credential may be killed before it has noted that.
+#[test]
+fn a_proof_that_was_not_noted_is_made_up_for_at_the_next_start() {
+    let crew = with_break_glass();
+    let root = crew.root_token();
+    let tune = "/v1/sys/auth/vaultcrew-break-glass/tune";
+    let unnoted = serde_json::json!({ "description": "vaultcrew: break-glass credential of unsealer" });
+    assert_eq!(crew.vault.api("POST", tune, &root, &unnoted).0, 204);
+    let mut apply = crew.bootstrap("apply");
+    apply.arg("--revoke-root-token");
+    run(&mut apply).expect_code(1);
+    let unsealer = spawn(crew.unsealer("run"));
+    let is_noted = || {
+        crew.vault.api("GET", tune, &root, &Value::Null).1["data"]["description"]
+            .as_str()
+            .is_some_and(|text| text.ends_with("proven by a login"))
+    };
+    assert!(wait_until(SOON, is_noted), "{}", unsealer.log());
+    run(&mut apply).success();
+    assert_eq!(unsealer.terminate().code(), 0);
 }

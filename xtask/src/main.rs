@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask tools | test | demo | bench`.
+//! The project's tasks: `cargo xtask tools | test | demo | soak | bench`.
 
 mod bench;
 mod demo;
@@ -6,6 +6,7 @@ mod error;
 mod interrupt;
 mod programs;
 mod shell;
+mod soak;
 mod test;
 mod tools;
 
@@ -29,6 +30,8 @@ enum Task {
     Test(test::TestArgs),
     /// Play the whole story on real servers, from nothing to a stack that works
     Demo(demo::DemoArgs),
+    /// Keep a stack of sixteen services in trouble, and see that none is ever without a credential
+    Soak(soak::SoakArgs),
     /// Measure how long a service waits for its secrets, beside those who do the same
     Bench(bench::BenchArgs),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Tools => tools::run(),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Bench(args) => bench::run(&args),
     };
     match done {

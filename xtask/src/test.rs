@@ -33,6 +33,7 @@ enum Step {
     Doc,
     Programs,
     Tests,
+    Soak,
     Doctests,
     Deny,
 }
@@ -50,6 +51,8 @@ enum Only {
     Tests,
     /// The end-to-end tests
     E2e,
+    /// Two minutes of trouble
+    Soak,
     Doctests,
     Deny,
 }
@@ -120,6 +123,7 @@ impl Only {
             Self::Doc => &[Step::Doc],
             Self::Programs => &[Step::Programs],
             Self::Tests | Self::E2e => &[Step::Tools, Step::Programs, Step::Tests],
+            Self::Soak => &[Step::Tools, Step::Programs, Step::Soak],
             Self::Doctests => &[Step::Doctests],
             Self::Deny => &[Step::Tools, Step::Deny],
         }
@@ -127,7 +131,7 @@ impl Only {
 }
 
 impl Step {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Format,
         Self::Lock,
         Self::Tools,
@@ -135,6 +139,7 @@ impl Step {
         Self::Doc,
         Self::Programs,
         Self::Tests,
+        Self::Soak,
         Self::Doctests,
         Self::Deny,
     ];
@@ -148,6 +153,7 @@ impl Step {
             Self::Doc => "documentation",
             Self::Programs => "release programs",
             Self::Tests => "tests",
+            Self::Soak => "soak",
             Self::Doctests => "documentation tests",
             Self::Deny => "bans, licences, sources",
         }

@@ -244,7 +244,8 @@ impl Vault {
         std::mem::forget(self.process.take());
     }
 
-    fn launch(&mut self) -> Result<()> {
+    /// Starts it again on the same address and state, after it was stopped: sealed, if it was initialised.
+    pub fn launch(&mut self) -> Result<()> {
         let path = self.log_file();
         let opening = || Error::io(format!("open {}", path.display()));
         let log = File::options().create(true).append(true).open(&path).map_err(opening())?;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::{Ending, Progress, Step, TestArgs};
 use crate::error::{Error, Result};
-use crate::{programs, shell, tools};
+use crate::{programs, shell, soak, tools};
 
 pub(super) fn run(step: Step, args: &TestArgs, progress: &mut Progress) -> Result<Ending> {
     match step {
@@ -30,6 +30,13 @@ pub(super) fn run(step: Step, args: &TestArgs, progress: &mut Progress) -> Resul
             Ok(passed())
         }
         Step::Tests => tests(args, progress),
+        Step::Soak => {
+            let Some(programs) = progress.programs.clone() else {
+                return Ok(Ending::Failed("there are no programs to soak".to_owned()));
+            };
+            println!("{}", soak::in_short(programs)?);
+            Ok(passed())
+        }
         Step::Doctests => cargo(&["test", "--workspace", "--doc", "--quiet"]),
         Step::Deny => {
             let mut command = Command::new(needed("cargo-deny")?);

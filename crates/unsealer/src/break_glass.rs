@@ -44,7 +44,7 @@ path "auth/token/revoke-self" {
 ///
 /// Gives whether there is a credential afterwards.
 pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<bool, UnsealerError> {
-    if store.break_glass_credential()?.is_some() {
+    if store.has_break_glass_credential()? {
         return Ok(true);
     }
     let Some(root_token) = store.root_token()? else { return Ok(false) };

@@ -60,6 +60,18 @@ pub enum KeyStoreError {
         /// What is wrong, without its content.
         why: String,
     },
+    /// One half of it is not here.
+    #[error(
+        "{path} is one half of the server's answer with the keys, and the other one is in none of the other keys \
+         directories: give all those that were given before"
+    )]
+    HalfMissing {
+        /// The half that is here.
+        path: PathBuf,
+    },
+    /// The system has no random bytes.
+    #[error("the system gives no random bytes, which cut the server's answer with the keys into halves")]
+    Random(#[source] getrandom::Error),
     /// What was written is not what is read.
     #[error("{path} reads back otherwise than it was written; the answer stays in {response}")]
     NotReadBack {
@@ -87,13 +99,14 @@ impl Failure for KeyStoreError {
     fn exit(&self) -> Exit {
         match self {
             Self::File(error) => error.exit(),
-            Self::NotReadBack { .. } | Self::Busy(_) => Exit::Failed,
+            Self::NotReadBack { .. } | Self::Random(_) | Self::Busy(_) => Exit::Failed,
             Self::TooOpen { .. }
             | Self::TwoDirectories
             | Self::SameDirectory(_)
             | Self::Envelope(_)
             | Self::Encrypted { .. }
             | Self::Occupied { .. }
+            | Self::HalfMissing { .. }
             | Self::Incomplete { .. }
             | Self::Response { .. } => Exit::Config,
         }

@@ -141,6 +141,14 @@ fn shares_lie_by_turns_in_several_directories_none_of_which_can_unseal() {
     let store = opened(&[&dirs[0], &dirs[1], &dirs[2]], Envelope::default()).unwrap();
     store.prepare_init().unwrap();
     store.keep_init_response(ANSWER).unwrap();
+    // Until it is split the answer lies in two halves, and neither says anything.
+    for dir in &dirs[..2] {
+        let half = fs::read(dir.join("init-response.json.half")).unwrap();
+        assert_eq!(half.len(), ANSWER.len());
+        assert!(!half.windows(6).any(|window| window == b"share-"));
+    }
+    assert!(store.keep_init_response(b"{}").is_err());
+    store.keep_init_response(ANSWER).unwrap();
     store.split_init_response().unwrap();
     assert_eq!(shares_in(&store, Place::Current), OLD);
     for dir in &dirs {
@@ -150,6 +158,27 @@ fn shares_lie_by_turns_in_several_directories_none_of_which_can_unseal() {
     assert!(matches!(opened(&[&dirs[0], &dirs[1]], Envelope::default()), Err(KeyStoreError::TwoDirectories)));
     let twice = opened(&[&dirs[0], &dirs[1], &dirs[0]], Envelope::default());
     assert!(matches!(twice, Err(KeyStoreError::SameDirectory(_))));
+}
+
+#[test]
+fn a_half_of_an_answer_waits_for_the_other_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b, c, other] = ["a", "b", "c", "other"].map(|name| dir.path().join(name));
+    let store = opened(&[&a, &b, &c], Envelope::default()).unwrap();
+    store.prepare_init().unwrap();
+    store.keep_init_response(ANSWER).unwrap();
+    let without = opened(&[&a, &other, &c], Envelope::default()).unwrap();
+    assert_eq!(without.stored().unwrap(), Stored::Received);
+    let error = without.split_init_response().unwrap_err();
+    assert!(matches!(error, KeyStoreError::HalfMissing { .. }), "{error}");
+    // In whichever order the directories are given.
+    let again = opened(&[&a, &c, &b], Envelope::default()).unwrap();
+    again.split_init_response().unwrap();
+    assert_eq!(shares_in(&again, Place::Current), OLD);
+    // As after a kill between the removal of the first half and of the second.
+    fs::write(b.join("init-response.json.half"), "random").unwrap();
+    again.settle_init().unwrap();
+    assert!(!b.join("init-response.json.half").exists());
 }
 
 #[test]
@@ -165,7 +194,14 @@ fn encrypted_shares_are_nowhere_in_the_clear_and_can_be_read_again() {
     assert!(keys.join("init-response.json.age").exists());
     store.split_init_response().unwrap();
     assert_eq!(shares_in(&store, Place::Current), OLD);
-    for entry in fs::read_dir(&keys).unwrap().flatten() {
+    let credential = Credential { role_id: "role".into(), secret_id: "share-of-glass".into() };
+    store.keep_break_glass_credential(&credential).unwrap();
+    let read = store.break_glass_credential().unwrap().unwrap();
+    assert_eq!(read.secret_id.expose_secret(), "share-of-glass");
+    let glass = fs::read(keys.join("break-glass/secret_id.age")).unwrap();
+    assert!(glass.starts_with(b"age-encryption.org/v1"));
+    assert!(!keys.join("break-glass/secret_id").exists());
+    for entry in fs::read_dir(&keys).unwrap().flatten().filter(|entry| entry.file_name() != "break-glass") {
         let content = fs::read(entry.path()).unwrap();
         assert!(!content.windows(6).any(|window| window == b"share-"), "{}", entry.path().display());
         assert!(entry.path().extension().is_some_and(|ending| ending == "age"));
@@ -173,6 +209,7 @@ fn encrypted_shares_are_nowhere_in_the_clear_and_can_be_read_again() {
     // Without the identity they are there, and each says why it cannot be used.
     let blind = opened(&[&keys], Envelope::default()).unwrap();
     assert_eq!(blind.stored().unwrap(), Stored::Keys);
+    assert!(blind.has_break_glass_credential().unwrap() && blind.break_glass_credential().is_err());
     let shares = blind.shares(Place::Current).unwrap();
     assert!(shares.is_empty() && shares.unreadable.len() == 5);
     assert!(shares.unreadable[0].1.contains("--age-identity-file"), "{:?}", shares.unreadable[0]);

@@ -274,5 +274,15 @@ fn a_server_that_unseals_itself_leaves_nothing_to_do() {
     assert!(unsealer.is_running());
     let refused = run(&mut crew.unsealer("rekey")).expect_code(78);
     assert!(refused.stderr.contains("unseals itself"), "{}", refused.stderr);
+
+    // Its recovery keys make a root token, by the break-glass credential that was made right after the initialisation.
+    assert!(crew.path("keys/break-glass/secret_id").exists(), "{}", unsealer.log());
+    let status = json_of(&mut crew.unsealer("status"), 0);
+    assert_eq!((&status["recovery_keys"], &status["break_glass"]), (&json!(5), &json!(true)));
+    run(&mut crew.unsealer("revoke-root")).success();
+    run(&mut crew.unsealer("generate-root")).success();
+    let (looked_up, _) =
+        crew.vault.api("GET", "/v1/auth/token/lookup-self", &crew.root_token(), &Value::Null);
+    assert_eq!(looked_up, 200);
     assert_eq!(unsealer.terminate().code(), 0);
 }

@@ -14,6 +14,7 @@ mod interrupted;
 mod keys;
 mod kills;
 mod limits;
+mod older;
 mod prune;
 mod refusals;
 mod restart;

@@ -133,6 +133,11 @@ impl Proxy {
         self.shared.state().paths.push((prefix.to_owned(), trouble));
     }
 
+    /// Takes back all that was ordered by [`at`](Self::at) and has not happened.
+    pub fn forget(&self) {
+        self.shared.state().acts.clear();
+    }
+
     /// Makes a connection that wakes the listener.
     fn wake(&self) {
         // Where it fails nobody listens, and nobody has to be woken.

@@ -180,6 +180,25 @@ impl KeyStore {
         self.keep(INIT_RESPONSE, body)
     }
 
+    /// Finds an answer to `sys/init` that a start had written and was killed before it could give it its name, and
+    /// does that; `false` where there is none that is whole.
+    pub(crate) fn recover_init_response(&self) -> Result<bool, KeyStoreError> {
+        let is_answer = |body: &SecretSlice<u8>| -> bool { Answer::of_init(body.expose_secret()).is_ok() };
+        for stray in self.first().strays()? {
+            let Ok(content) = stray.read(MAX_FILE) else { continue };
+            let suffix = if is_answer(&content) {
+                ""
+            } else if self.envelope.open(content.expose_secret()).is_ok_and(|body| is_answer(&body)) {
+                envelope::AGE
+            } else {
+                continue;
+            };
+            stray.rename(&format!("{INIT_RESPONSE}{suffix}"), KEY_MODE)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// Splits the stored answer into its files, and removes it once each was read back and compared.
     ///
     /// Can be repeated after a kill anywhere within.

@@ -291,7 +291,6 @@ impl KeyStore {
             }
         }
         self.copy_break_glass_credential(&directories[0])?;
-        self.take_in(source)?;
         match break_glass {
             Some(credential) => self.keep_break_glass_credential(credential)?,
             // That of another life opens nothing here.
@@ -300,6 +299,8 @@ impl KeyStore {
         self.drop_shares(Place::Rekeyed)?;
         self.drop_shares(Place::BeforeRekey)?;
         self.settle_rekey()?;
+        // Last: once the shares are these, nothing is left to be done.
+        self.take_in(source)?;
         Ok(directories[0].path().to_owned())
     }
 

@@ -133,6 +133,12 @@ impl Trace {
 }
 
 impl Call {
+    /// The `number`th call of this name, to be hurt where no trace tells of it.
+    #[must_use]
+    pub fn nth(name: &str, number: usize) -> Self {
+        Self { name: name.to_owned(), number, arguments: String::new(), result: String::new() }
+    }
+
     /// Whether it has changed anything outside of the process, or made a change durable. What goes to the terminal
     /// or the log is no such thing.
     #[must_use]

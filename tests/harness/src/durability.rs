@@ -46,7 +46,7 @@ impl Trace {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let mut disk = Disk { root, unsynced: BTreeSet::new() };
         let mut steps = Vec::new();
-        for call in self.calls.iter().filter(|call| !call.has_failed()) {
+        for call in self.calls.iter().filter(|call| call.is_effect() || call.is_output()) {
             if let Some(step) = disk.take_in(call)? {
                 steps.push(step);
             }
@@ -85,7 +85,6 @@ impl Disk {
                 self.unsynced.insert(path.clone());
                 Ok(None)
             }
-            "openat" if !call.arguments.contains("O_CREAT") => Ok(None),
             "openat" | "mkdirat" | "symlinkat" => self.appears(call, path, true),
             "linkat" | "renameat" | "renameat2" => {
                 let from = paths.first().cloned().unwrap_or_default();

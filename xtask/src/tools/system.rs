@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::shell;
 
 /// Programs that tests and tasks run, each in a Debian package of its own name.
-const NEEDED: &[&str] = &["curl", "jq", "strace"];
+const NEEDED: &[&str] = &["bash", "curl", "dash", "jq", "strace"];
 
 /// Makes sure that they are there: root installs what is missing with `apt-get`, others are told.
 pub(super) fn check() -> Result<()> {

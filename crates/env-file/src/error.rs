@@ -142,12 +142,15 @@ pub enum Fault {
     /// `\$` in double quotes: python-dotenv keeps the backslash.
     #[error("python-dotenv keeps the backslash of \\$ in double quotes; put the value in single quotes")]
     EscapedDollar,
+    /// A backslash before a space in double quotes: dotenvy drops it.
+    #[error("dotenvy drops a backslash before a space in double quotes; for a backslash write \\\\")]
+    EscapedSpace,
     /// `\0` in double quotes, which every reader takes in its own way.
     #[error("`\\0` in double quotes is read differently by every reader; for a backslash write \\\\")]
     OctalEscape,
     /// A backslash before the closing quote: python-dotenv up to 1.1 reads past it.
     #[error(
-        "older python-dotenv reads past a closing quote after a backslash; write the value without quotes"
+        "python-dotenv before 1.2 may read on past a closing quote after a backslash; no way to write such a value is read alike by all: read the file with --dialect compose"
     )]
     BackslashBeforeQuote,
     /// CRLF inside quotes: Compose keeps the carriage return, python-dotenv does not.

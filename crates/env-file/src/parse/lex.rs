@@ -136,9 +136,13 @@ impl<'a> Iterator for Lexer<'a> {
     }
 }
 
-/// Whether a PEM block ends on one of the lines that follow; where none does, the line is a value like any other.
+/// Whether the line at the start of `text` is followed by the body and the end of a PEM block; else it is a value
+/// like any other.
 fn begins_block(text: &str) -> bool {
-    text[..text.floor_char_boundary(LONGEST_BLOCK)].contains("\n-----END ")
+    let second = text.lines().nth(1).unwrap_or_default();
+    let is_base64 = |line: &str| line.bytes().all(|c| c.is_ascii_alphanumeric() || b"+/=".contains(&c));
+    let is_body = !second.is_empty() && (is_base64(second) || second.contains(": "));
+    is_body && text[..text.floor_char_boundary(LONGEST_BLOCK)].contains("\n-----END ")
 }
 
 /// The length of `export` and the blanks after it, or 0 where the line has no such prefix.

@@ -80,6 +80,7 @@ fn double_quoted(text: &str) -> Result<SecretString, (usize, Fault)> {
         match escaped {
             Some('\'') => return Err((offset, Fault::EscapedSingleQuote)),
             Some('$') => return Err((offset, Fault::EscapedDollar)),
+            Some(' ') => return Err((offset, Fault::EscapedSpace)),
             Some('0') => return Err((offset, Fault::OctalEscape)),
             Some('\\') if offset + 2 == text.len() => return Err((offset, Fault::BackslashBeforeQuote)),
             _ => push_escape(&mut value, escaped),

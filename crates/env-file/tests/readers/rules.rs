@@ -52,6 +52,7 @@ fn by_rule(fault: &Fault) -> bool {
             | Fault::QuotedReference
             | Fault::UnusualBlank
             | Fault::LoneCarriageReturn
+            | Fault::BackslashBeforeQuote
             | Fault::Duplicate { .. }
     )
 }
@@ -64,7 +65,7 @@ fn compose(file: &[u8], said: &[(&Answers, &Read)]) -> Option<String> {
             (Ok(taken), Some(values)) => taken == values,
             (Ok(_), None) => false,
             (Err(_), None) => true,
-            (Err(errors), Some(_)) => errors.iter().any(|error| stricter(&error.fault)),
+            (Err(errors), Some(_)) => errors.iter().any(|error| stricter(&error.fault, file)),
         };
         let told = ours.as_ref().map_err(ToString::to_string);
         (!agrees).then(|| format!("compose reads {told:?}, and {} {read:?}", answers.reader))
@@ -72,18 +73,21 @@ fn compose(file: &[u8], said: &[(&Answers, &Read)]) -> Option<String> {
 }
 
 /// What Compose takes and the dialect does not: what needs the environment, names that no environment should
-/// have, and what reads as several keys and can only have been meant as one value.
-fn stricter(fault: &Fault) -> bool {
-    matches!(
-        fault,
+/// have, what reads as several keys and can only have been meant as one value, and a reference that it closes by
+/// the brace of another one.
+fn stricter(fault: &Fault, file: &[u8]) -> bool {
+    let count = |sign: &str| String::from_utf8_lossy(file).matches(sign).count();
+    match fault {
+        Fault::InvalidReference => count("${") > count("}"),
         Fault::Undefined { .. }
-            | Fault::NoEquals
-            | Fault::NoKey
-            | Fault::InvalidKey
-            | Fault::UnquotedBlock
-            | Fault::TextAfterQuote
-            | Fault::Nul
-    )
+        | Fault::NoEquals
+        | Fault::NoKey
+        | Fault::InvalidKey
+        | Fault::UnquotedBlock
+        | Fault::TextAfterQuote
+        | Fault::Nul => true,
+        _ => false,
+    }
 }
 
 fn ours(file: &[u8], dialect: ReadDialect) -> Result<Values, ParseErrors> {

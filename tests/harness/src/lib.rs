@@ -35,8 +35,8 @@ pub use proxy::{Moment, Proxy, Trouble};
 pub use run::{Daemon, Outcome, run, run_within, spawn};
 pub use settings::{BIN_DIR, COMPOSE_BIN, POSTGRES_BIN, SERVER_BIN, TOOLS_DIR};
 pub use tools::{
-    Flavour, composes, docker, postgres_bin, python_dotenvs, server, server_command, server_flavour,
-    tools_dir,
+    Flavour, SYSTEMD_ENV_READER, composes, docker, postgres_bin, python_dotenvs, server, server_command,
+    server_flavour, tools_dir,
 };
 pub use trace::{Call, Trace, trace, under_strace};
 pub use vault::{Storage, Vault, VaultOptions};

@@ -16,6 +16,10 @@ pub enum Flavour {
     Vault,
 }
 
+/// systemd's own reader of env files, run without systemd: it prints what `~/.config/environment.d` sets.
+pub const SYSTEMD_ENV_READER: &str =
+    "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator";
+
 /// The directory that `cargo xtask tools` fills: `bin/bao`, `postgres-16/`, `python-dotenv-1.2/` and others.
 #[must_use]
 pub fn tools_dir() -> PathBuf {

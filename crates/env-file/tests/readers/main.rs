@@ -1,6 +1,8 @@
-//! Our reader beside the readers of .env files that people run: Docker Compose, python-dotenv and dotenvy.
+//! What we read, beside what the readers of .env files that people run make of it; and what we write, read back by
+//! the readers that it is written for.
 
 mod oracle;
 mod random;
 mod rules;
 mod shapes;
+mod written;

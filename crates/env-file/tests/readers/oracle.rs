@@ -91,8 +91,8 @@ fn compose_some(program: &Path, dir: &Path, indices: &[usize], read: &mut [Read]
     }
 }
 
-/// The environment that Compose would give to one service for each file.
-fn compose_run(program: &Path, dir: &Path, indices: &[usize]) -> Option<Vec<Values>> {
+/// The environment that Compose would give to one service for each file, these being named by their numbers.
+pub(crate) fn compose_run(program: &Path, dir: &Path, indices: &[usize]) -> Option<Vec<Values>> {
     let service = |index: &usize| {
         (format!("s{index}"), json!({ "image": "none", "env_file": [dir.join(index.to_string())] }))
     };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use env_file::{EnvFile, ReadDialect};
@@ -58,6 +59,10 @@ impl Desired {
     pub(crate) fn load(sources: &Sources) -> Result<Self, BootstrapError> {
         let content =
             secret_file::read_file(&sources.env_file, MAX_ENV_FILE).map_err(BootstrapError::EnvFile)?;
+        let mode = fs::metadata(&sources.env_file).ok().map(|found| found.mode());
+        if let Some((why, mend)) = mode.and_then(|mode| exposure(&sources.env_file, mode)) {
+            tracing::warn!("{}: {why}; {mend}", sources.env_file.display());
+        }
         // The argument parser lets no other name through.
         let dialect = sources.dialect.parse().unwrap_or(ReadDialect::Strict);
         let env = env_file::parse(content.expose_secret(), &sources.env_file, dialect)?;
@@ -146,6 +151,17 @@ impl DesiredService {
             directory_mode: 0o750,
         }
     }
+}
+
+/// Why a file of secrets with this mode is everybody's or its group's, and what to run.
+pub(crate) fn exposure(path: &Path, mode: u32) -> Option<(String, String)> {
+    let mode = mode & 0o777;
+    if mode & 0o077 == 0 {
+        return None;
+    }
+    let others = if mode % 0o10 == 0 { "its group" } else { "every user of this machine" };
+    let why = format!("its mode is {mode:04o}: {others} gets at all the secrets in it");
+    Some((why, format!("chmod 600 {}", path.display())))
 }
 
 fn manifest(sources: &Sources) -> Result<Manifest, BootstrapError> {

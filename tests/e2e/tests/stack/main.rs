@@ -10,6 +10,7 @@ mod cluster;
 mod database;
 mod disk;
 mod durable;
+mod env_files;
 mod freshness;
 mod help;
 mod hurt;

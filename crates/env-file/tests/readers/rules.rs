@@ -90,7 +90,7 @@ fn stricter(fault: &Fault, file: &[u8]) -> bool {
     }
 }
 
-fn ours(file: &[u8], dialect: ReadDialect) -> Result<Values, ParseErrors> {
+pub(crate) fn ours(file: &[u8], dialect: ReadDialect) -> Result<Values, ParseErrors> {
     let read = parse(file, Path::new(".env"), dialect)?;
     let pair = |entry: &env_file::Entry| (entry.key.clone(), Some(entry.value.expose_secret().to_owned()));
     Ok(read.entries().iter().map(pair).collect())

@@ -1,19 +1,19 @@
 //! Ten thousand secrets in each dialect, a hundred to a file, read back by the dialect's real reader.
 
-mod docker;
+pub(crate) mod docker;
 mod systemd;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use env_file::{Dialect, WriteError, write};
+use env_file::{Dialect, ReadDialect, WriteError, write};
 use proptest::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
 
-use crate::oracle;
 use crate::random::sample;
+use crate::{oracle, rules};
 
 const SECRETS: usize = 10_000;
 const IN_A_FILE: usize = 100;
@@ -193,4 +193,35 @@ fn jq_reads_json_back() {
             assert_same(&read.iter().map(text).collect::<Vec<String>>(), held, "jq");
         },
     );
+}
+
+/// What docs/env-files.md says of writing a value for all readers.
+#[test]
+fn a_value_is_written_for_all_readers_where_there_is_a_way() {
+    let fits_single_quotes = |secret: &str| {
+        !secret.contains(['\'', '\r'])
+            && !secret.contains(r"\\")
+            && !secret.ends_with('\\')
+            && !secret.contains("${")
+    };
+    let fits_double_quotes = |secret: &str| !secret.contains('$') && !secret.ends_with('\\');
+    let secrets = sample(secret(), 1000).into_iter().filter(|secret| !secret.contains('\0'));
+    let (mut files, mut count) = (Vec::new(), 0);
+    for secret in secrets {
+        let file = written(Dialect::Compose, &[("K".to_owned(), secret.clone())]).unwrap();
+        if fits_single_quotes(&secret) || fits_double_quotes(&secret) {
+            let read = rules::ours(&file, ReadDialect::Strict).map_err(|errors| errors.to_string());
+            assert_eq!(
+                read,
+                Ok([("K".to_owned(), Some(secret))].into()),
+                "{}",
+                String::from_utf8_lossy(&file)
+            );
+            count += 1;
+        }
+        files.push(file);
+    }
+    assert!(count > 500, "{count}");
+    let wrong = rules::deviations(&files);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

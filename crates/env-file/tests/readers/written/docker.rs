@@ -48,12 +48,12 @@ fn literal_is_read_as_by_docker() {
 }
 
 /// An image without a file in it, of which containers are made and none is started.
-struct Image {
+pub(crate) struct Image {
     id: String,
 }
 
 impl Image {
-    fn of_nothing() -> Self {
+    pub(crate) fn of_nothing() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let archive = dir.path().join("empty.tar");
         // The end of an archive is two blocks of zeros.
@@ -62,7 +62,7 @@ impl Image {
     }
 
     /// The environment of a container with this env file; `None` where the client refuses the file.
-    fn environment(&self, file: &Path) -> Option<Vec<String>> {
+    pub(crate) fn environment(&self, file: &Path) -> Option<Vec<String>> {
         let mut create = docker();
         let created =
             create.arg("create").arg("--env-file").arg(file).arg(&self.id).arg("none").output().unwrap();

@@ -155,12 +155,12 @@ impl DesiredService {
 
 /// Why a file of secrets with this mode is everybody's or its group's, and what to run.
 pub(crate) fn exposure(path: &Path, mode: u32) -> Option<(String, String)> {
-    let mode = mode & 0o777;
-    if mode & 0o077 == 0 {
-        return None;
-    }
-    let others = if mode % 0o10 == 0 { "its group" } else { "every user of this machine" };
-    let why = format!("its mode is {mode:04o}: {others} gets at all the secrets in it");
+    let others = match (mode & 0o070, mode & 0o007) {
+        (0, 0) => return None,
+        (_, 0) => "its group",
+        _ => "every user of this machine",
+    };
+    let why = format!("its mode is {:04o}: {others} gets at all the secrets in it", mode & 0o777);
     Some((why, format!("chmod 600 {}", path.display())))
 }
 

@@ -240,8 +240,10 @@ proptest! {
         let continued = more.replace(['=', ':'], "");
         for text in [format!("K={value}\nL='{more}'"), format!("K=\"{value}\n{continued}\nM=1")] {
             for dialect in [ReadDialect::Strict, ReadDialect::Compose, ReadDialect::Literal] {
-                if let Err(errors) = read_as(dialect, &text) {
-                    prop_assert!(!errors.contains("c4n4ry"), "{}", errors);
+                let (file, errors) = parse_past_faults(text.as_bytes(), Path::new("app/.env"), dialect);
+                let told = errors.as_ref().map(ToString::to_string).unwrap_or_default();
+                for shown in [told, format!("{errors:?}"), format!("{file:?}")] {
+                    prop_assert!(!shown.contains("c4n4ry"), "{}", shown);
                 }
             }
         }
@@ -261,9 +263,22 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_read_or_refused_at_a_place_in_them(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            any::<String>().prop_map(String::into_bytes),
+            prop::collection::vec((awkward_value(), prop::sample::select(&["=", "\n", "\r\n", "\0", "\u{feff}"][..])), 0..12)
+                .prop_map(|pieces| pieces.iter().fold(String::new(), |text, (piece, sign)| text + piece + sign).into_bytes()),
+        ],
+    ) {
+        let lines: Vec<usize> = bytes.split(|&byte| byte == b'\n').map(<[u8]>::len).collect();
         for dialect in [ReadDialect::Strict, ReadDialect::Compose, ReadDialect::Literal] {
-            let _ = parse(&bytes, Path::new(".env"), dialect);
+            let (_, errors) = parse_past_faults(&bytes, Path::new(".env"), dialect);
+            for error in errors.iter().flat_map(ParseErrors::iter) {
+                // The column counts characters, which are no more than the bytes.
+                let in_line = lines.get(error.line - 1).is_some_and(|length| (1..=length + 1).contains(&error.column));
+                prop_assert!(in_line, "{error} in {bytes:?}");
+            }
         }
     }
 

@@ -61,7 +61,7 @@ fn cell(read: &Read) -> String {
             } else {
                 format!("`{}`", value.replace('\n', "⏎").replace('\t', "⇥"))
             };
-            Some(if key.starts_with("A") { shown } else { format!("`{key}`: {shown}") })
+            Some(if key.starts_with('A') { shown } else { format!("`{key}`: {shown}") })
         })
         .collect();
     if told.is_empty() {
@@ -75,7 +75,7 @@ fn by_docker(image: &Image, file: &[u8]) -> Read {
     std::fs::write(on_disk.path(), file).unwrap();
     let pairs = image.environment(Path::new(on_disk.path()))?;
     let pair = |pair: &String| {
-        let (key, value) = pair.split_once('=').expect("KEY=value");
+        let (key, value) = pair.split_once('=').unwrap();
         (key.to_owned(), Some(value.to_owned()))
     };
     Some(pairs.iter().map(pair).collect())

@@ -154,8 +154,12 @@ impl Plan {
             Ok(ServicePlan { follows, ..plan })
         });
         let services: Vec<ServicePlan> = services.collect::<Result<_, BootstrapError>>()?;
-        let secrets = services.iter().map(|service| (path(mounts.kv, &service.name), &service.secret.values));
-        let too_much: Vec<_> = secrets.filter_map(|(path, values)| limits::check(&path, values)).collect();
+        let too_much = services.iter().filter_map(|service| {
+            let values = service.secret.values.iter();
+            let sizes = values.map(|(key, value)| (key.as_str(), limits::stored(value.expose_secret())));
+            limits::check(&path(mounts.kv, &service.name), sizes)
+        });
+        let too_much: Vec<_> = too_much.collect();
         if !too_much.is_empty() {
             return Err(BootstrapError::TooMuch(too_much));
         }

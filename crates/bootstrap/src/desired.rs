@@ -14,7 +14,7 @@ use crate::BootstrapError;
 use crate::args::{Sources, Stack};
 use crate::deliver::Delivery;
 use crate::manifest::{GenerateSpec, Manifest, Service, Source, is_service_name, resolve};
-use crate::plan::MARK;
+use crate::mark::Mark;
 
 /// What a policy file's name ends in, behind the service's name.
 pub(crate) const POLICY_FILE: &str = "-policy.hcl";
@@ -30,6 +30,8 @@ pub(crate) const MAX_TEXT_FILE: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Desired {
     pub(crate) services: Vec<DesiredService>,
+    /// What is made for them carries it.
+    pub(crate) mark: Mark,
     /// Keys of the .env file, and their lines.
     unclaimed: Vec<(String, usize)>,
     env_file: PathBuf,
@@ -79,16 +81,16 @@ impl Desired {
     ) -> Result<Self, BootstrapError> {
         let names: Vec<String> = policies.keys().cloned().collect();
         let resolved = resolve(manifest, &names, env).map_err(BootstrapError::Manifest)?;
+        let mark = Mark { stack: manifest.stack().map(str::to_owned) };
         let services = resolved.services.into_iter().map(|service| {
-            let policy =
-                policies.get(&service.name).map(|text| marked(&service.name, text)).unwrap_or_default();
+            let policy = policies
+                .get(&service.name)
+                .map(|text| mark.on_policy(&service.name, text))
+                .unwrap_or_default();
             DesiredService::new(service, policy)
         });
-        Ok(Self {
-            services: services.collect(),
-            unclaimed: resolved.unclaimed,
-            env_file: env_file.to_owned(),
-        })
+        let services = services.collect();
+        Ok(Self { services, mark, unclaimed: resolved.unclaimed, env_file: env_file.to_owned() })
     }
 
     /// The services' names.
@@ -190,16 +192,6 @@ pub(crate) fn policy_texts(directory: &Path) -> Result<BTreeMap<String, String>,
         return Err(BootstrapError::NoPolicies(directory.to_owned()));
     }
     Ok(policies)
-}
-
-/// A policy's text with our mark, which tells whoever reads it in Vault where to change it.
-fn marked(service: &str, text: &str) -> String {
-    format!("{}; change it there.\n{text}\n", policy_mark(service))
-}
-
-/// What the policy of this service begins with where bootstrap wrote it.
-pub(crate) fn policy_mark(service: &str) -> String {
-    format!("# {MARK}: written by bootstrap from {service}{POLICY_FILE}")
 }
 
 /// The service whose policy has this name.

@@ -85,7 +85,7 @@ pub(crate) async fn run(
     let mut approle = AppRole::new(client, &login);
     let kept = match approle.open(shutdown).await {
         Ok(_) => {
-            let all = deliveries.into_iter().chain([own::delivery(stack)]).collect();
+            let all = deliveries.into_iter().chain([own::delivery(stack, &desired.mark)]).collect();
             keep(&mut approle, all, &mut looks, &mut status, shutdown).await
         }
         Err(error) => Err(error),

@@ -9,7 +9,7 @@ mod tests;
 
 pub use acl::Acl;
 pub use capability::{Capabilities, Capability};
-pub(crate) use hcl::Text;
+pub(crate) use hcl::{Text, is_json};
 pub(crate) use stanza::{Stanza, Stanzas};
 
 use crate::manifest::Place;

@@ -48,7 +48,7 @@ impl SyntaxError {
 }
 
 /// Whether `text` is read as JSON.
-pub(super) fn is_json(text: &str) -> bool {
+pub(crate) fn is_json(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 

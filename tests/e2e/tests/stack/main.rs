@@ -19,6 +19,7 @@ mod keys;
 mod kills;
 mod limits;
 mod older;
+mod plan;
 mod prune;
 mod refusals;
 mod restart;

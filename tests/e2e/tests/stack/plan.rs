@@ -41,6 +41,7 @@ fn plan(crew: &Crew, flags: &[&str]) -> String {
 #[track_caller]
 fn assert_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/plan/{name}.txt"));
+    #[expect(clippy::disallowed_methods, reason = "as trycmd reads it, which is a test's own setting")]
     if std::env::var("TRYCMD").is_ok_and(|mode| mode == "overwrite") {
         fs::write(&path, text).unwrap();
     }

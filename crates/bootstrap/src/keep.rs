@@ -146,7 +146,9 @@ async fn keep(
                     looks.due = now;
                 }
             }
-            Step::SleepUntil(when) if now < looks.due => shutdown.sleep_until(when.min(looks.due)).await?,
+            Step::SleepUntil(when) if now < looks.due => {
+                approle.wait_until(when.min(looks.due), shutdown).await?;
+            }
             Step::SleepUntil(when) => match approle.client() {
                 Some(client) => {
                     let results = shutdown.or_stop(deliver::refresh_all(&client, deliveries.clone())).await?;
@@ -159,7 +161,7 @@ async fn keep(
                     }
                 }
                 // The next login makes the look due.
-                None => shutdown.sleep_until(when).await?,
+                None => approle.wait_until(when, shutdown).await?,
             },
             Step::Failed(reason) => return Err(approle.failure(reason)),
         }

@@ -217,7 +217,7 @@ mod tests {
             ("a\n{{ secret('user_db').NO }}", ":2: the secret user_db has no key NO"),
             ("{{ env('NO') }}", ":1: the environment variable NO is not set"),
             ("\n\n{{ secret('nobody').X }}", ":3: the secret \"nobody\" is none of those that --secret names"),
-            ("{{ secret('chat').A | default('') }}{{ typo }}", ":1: a name in it is not defined"),
+            ("{{ secret('chat').A | default('') }}\n{{ typo }}", ":2: a name in it is not defined"),
             ("{{ secret('chat').KEY | upper_case }}", ":1: filter upper_case is unknown"),
             ("{{ secret('chat').KEY", ":1: "),
             ("{{ secret('chat').KEY | int }}", ":1: "),

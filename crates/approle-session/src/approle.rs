@@ -259,9 +259,7 @@ impl AppRole {
         let by = tokio::time::Instant::now() + FAREWELL;
         let token = self.token.filter(|_| self.sink.is_none());
         for token in [token, self.retired].into_iter().flatten() {
-            if let Err(error) = token::revoke_self(&self.client.with_token(token), by).await {
-                tracing::warn!("the token was not revoked and ends by its own TTL: {error}");
-            }
+            revoke(&self.client.with_token(token), by).await;
         }
     }
 
@@ -383,13 +381,7 @@ impl AppRole {
     async fn revoke_retired(&mut self) -> Event {
         if let Some(token) = self.retired.take() {
             let client = self.client.with_token(token);
-            match token::revoke_self(&client, client.soon()).await {
-                // It was dead already.
-                Ok(()) | Err(VaultError::Denied { .. }) => {}
-                Err(error) => {
-                    tracing::warn!("the replaced token was not revoked and ends by its own TTL: {error}");
-                }
-            }
+            revoke(&client, client.soon()).await;
         }
         Event::Revoked
     }
@@ -439,6 +431,14 @@ impl AppRole {
             }
             Reason::Unavailable => LoginError::Unavailable { waited, cause: vault(problem) },
         }
+    }
+}
+
+async fn revoke(client: &VaultClient, by: tokio::time::Instant) {
+    match token::revoke_self(client, by).await {
+        // It was dead already (403), or is a batch token, which nobody can revoke (400).
+        Ok(()) | Err(VaultError::Denied { .. } | VaultError::Refused { .. }) => {}
+        Err(error) => tracing::warn!("the token was not revoked and ends by its own TTL: {error}"),
     }
 }
 

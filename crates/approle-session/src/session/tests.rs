@@ -201,7 +201,8 @@ fn a_token_of_an_earlier_life_is_taken_up_again() {
     // The credentials that were there already are no reason for a login.
     let (story, due) = story.until_due(FIRST);
     assert_eq!((due, story.now), (Step::Do(Action::Renew), at(1080)));
-    let (_, due) = story.until_due(SECOND);
+    let renewed = Event::Renewed(Lease { ttl: HOUR, renewable: true });
+    let (_, due) = story.expect(Action::Renew, renewed).until_due(SECOND);
     assert_eq!(due, Step::Do(Action::Login));
 }
 

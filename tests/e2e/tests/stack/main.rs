@@ -4,6 +4,7 @@
 
 mod crew;
 
+mod agent;
 mod audit;
 mod check;
 mod cluster;

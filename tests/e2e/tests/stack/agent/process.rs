@@ -10,8 +10,8 @@ use super::{inside, running, tokens};
 use crate::crew::{Crew, SOON};
 
 /// Everything that a process is given besides its arguments and environment.
-const SELF: &str = "grep -E '^(Sig(Pnd|Blk|Ign)|Umask|Uid|Gid|Groups|NoNewPrivs):' /proc/$$/status; pwd; umask; \
-                    ulimit -S -c; ls /proc/$$/fd | wc -l; nice";
+const SELF: &str = "grep -E '^(Sig(Pnd|Blk|Ign)|Umask|Uid|Gid|Groups|NoNewPrivs):' /proc/self/status; pwd; umask; \
+                    ulimit -S -c; ls /proc/self/fd; nice";
 
 #[test]
 fn the_command_finds_itself_as_if_the_agent_were_not_there() {

@@ -14,7 +14,7 @@ use env_file::Dialect;
 use crate::command::{OnChange, Rules, Signal};
 use crate::owner;
 use crate::secrets::SecretName;
-use crate::select::Key;
+use crate::select::Wanted;
 
 /// Logs a service in with its AppRole, renders its secrets, and becomes its command
 ///
@@ -146,7 +146,8 @@ impl FromStr for Reaction {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let words = |command: &str| -> Vec<OsString> { command.split_whitespace().map(OsString::from).collect() };
+        let words =
+            |command: &str| -> Vec<OsString> { command.split_whitespace().map(OsString::from).collect() };
         match text.split_once(':') {
             None if text == "restart" => Ok(Self::Restart),
             None if text == "none" => Ok(Self::Nothing),
@@ -223,7 +224,7 @@ pub(crate) struct OutputArgs {
     /// Key to take, and the name to give it, instead of all keys; can be given several times
     #[arg(long = "key", env = "VAULTCREW_KEYS", value_name = "[SECRET:]KEY[=NAME]", hide_env_values = true)]
     #[arg(value_delimiter = ',')]
-    pub(crate) keys: Vec<Key>,
+    pub(crate) keys: Vec<Wanted>,
 
     /// Text to put before every name that --key does not give
     #[arg(long, env = "VAULTCREW_PREFIX", value_name = "TEXT", hide_env_values = true)]

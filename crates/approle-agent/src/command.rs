@@ -52,6 +52,7 @@ pub(crate) struct Driver<'a> {
     hook: Hook,
     signals: Signals,
     delivered: Delivered,
+    has_secrets: bool,
     /// Whether more may come of `delivered`.
     is_open: bool,
     terminal: Terminal,
@@ -83,6 +84,7 @@ impl<'a> Driver<'a> {
             hook: Hook::default(),
             signals,
             delivered,
+            has_secrets: false,
             is_open: true,
             terminal: Terminal::find(),
             command_pid: None,
@@ -135,9 +137,8 @@ impl<'a> Driver<'a> {
                 }
                 Happened::Closed => {
                     self.is_open = false;
-                    if self.command_pid.is_none() {
-                        return None;
-                    }
+                    // Without a command that runs there is nothing left to do.
+                    self.command_pid?;
                 }
                 Happened::Time => {}
             }
@@ -162,10 +163,12 @@ impl<'a> Driver<'a> {
     }
 
     fn secrets_delivered(&mut self, order: &Order) -> Option<Exit> {
-        if self.hook.has_begun() {
-            self.hook.changed(BootTime::now());
+        if std::mem::replace(&mut self.has_secrets, true) {
+            tracing::info!("the secrets have changed");
+            if self.plan.hook.is_some() {
+                self.hook.changed(BootTime::now());
+            }
         }
-        self.hook.begin(self.plan.hook.is_some());
         self.tell(Event::Secrets, order)
     }
 
@@ -211,7 +214,7 @@ impl<'a> Driver<'a> {
         let Some((command, _)) = self.plan.command else { return Event::NotStarted(127) };
         // Each start follows a delivery.
         let environment = self.delivered.borrow().clone().unwrap_or_default();
-        match self.spawn(command, environment, Stdio::inherit()) {
+        match self.spawn(command, &environment, Stdio::inherit()) {
             Ok(pid) => {
                 tracing::info!(pid, "started the command");
                 self.command_pid = Some(pid);
@@ -234,7 +237,12 @@ impl<'a> Driver<'a> {
     }
 
     /// In a process group of its own, so that what a terminal's keys send reaches it once.
-    fn spawn(&self, command: &[OsString], environment: Environment, stdin: Stdio) -> Result<i32, AgentError> {
+    fn spawn(
+        &self,
+        command: &[OsString],
+        environment: &Environment,
+        stdin: Stdio,
+    ) -> Result<i32, AgentError> {
         let mut prepared = environment.command(command)?;
         prepared.process_group(0).stdin(stdin);
         let spawned = self.terminal.with_its_signals(|| agent_runtime::with_core_dumps(|| prepared.spawn()));
@@ -248,7 +256,7 @@ impl<'a> Driver<'a> {
         match (self.hook.due(now), self.plan.hook) {
             (Some(hook::Act::Start), Some(command)) => {
                 let environment = self.delivered.borrow().clone().unwrap_or_default();
-                match self.spawn(command, environment, Stdio::null()) {
+                match self.spawn(command, &environment, Stdio::null()) {
                     Ok(pid) => {
                         tracing::info!(pid, "running the command of --on-change");
                         self.hook_pid = Some(pid);
@@ -261,7 +269,10 @@ impl<'a> Driver<'a> {
                 }
             }
             (Some(hook::Act::Kill), _) => {
-                tracing::warn!("the command of --on-change took more than {} s and is killed", hook::LIMIT.as_secs());
+                tracing::warn!(
+                    "the command of --on-change took more than {} s and is killed",
+                    hook::LIMIT.as_secs()
+                );
                 if let Some(pid) = self.hook_pid {
                     // It may have ended in between.
                     let _ = Signal::KILL.send(To::Group(pid));
@@ -273,8 +284,7 @@ impl<'a> Driver<'a> {
 
     /// Takes every child that ended or was stopped.
     fn reap(&mut self, order: &Order) -> Option<Exit> {
-        while let Ok(Some((pid, status))) =
-            rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED)
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED)
         {
             let pid = pid.as_raw_nonzero().get();
             if Some(pid) == self.command_pid {

@@ -42,7 +42,8 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// Where there is no command that would be given one.
-    pub(crate) const NO_COMMAND: Self = Self { with_secrets: false, overwrite: false, speaks_to_vault: false };
+    pub(crate) const NO_COMMAND: Self =
+        Self { with_secrets: false, overwrite: false, speaks_to_vault: false };
 
     pub(crate) const fn new(args: &EnvironmentArgs, speaks_to_vault: bool) -> Self {
         Self { with_secrets: !args.no_env, overwrite: args.overwrite_env, speaks_to_vault }

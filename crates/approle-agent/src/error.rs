@@ -38,6 +38,12 @@ pub enum AgentError {
         /// Its path, with the mount.
         path: String,
     },
+    /// One secret was asked for twice.
+    #[error("the secret {name} is asked for twice; give --secret {name} once, with one version or none")]
+    SameSecret {
+        /// Its name.
+        name: String,
+    },
     /// A key that was asked for by name is in no secret.
     #[error("there is no key {key} in the secrets asked for ({secrets}); see --key")]
     NoSuchKey {
@@ -142,6 +148,7 @@ impl Failure for AgentError {
             Self::Health(error) => error.exit(),
             Self::Stopped(stopped) => stopped.exit(),
             Self::Missing { .. }
+            | Self::SameSecret { .. }
             | Self::NoSuchKey { .. }
             | Self::Ambiguous { .. }
             | Self::Template { .. }
@@ -164,8 +171,8 @@ impl AgentError {
     pub(crate) fn as_read(&self) -> Read {
         match self {
             Self::Read { cause: VaultError::Denied { .. }, .. } => Read::Denied,
-            Self::Missing { .. } | Self::Read { cause: VaultError::NotFound { .. }, .. } => Read::NotYet,
-            Self::Read { cause, .. } if cause.is_transient() => Read::NotYet,
+            Self::Missing { .. } | Self::Read { cause: VaultError::NotFound { .. }, .. } => Read::Missing,
+            Self::Read { cause, .. } if cause.is_transient() => Read::Away,
             _ => Read::Failed,
         }
     }

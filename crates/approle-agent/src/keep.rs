@@ -1,5 +1,6 @@
 //! Keeping the token alive and the rendered secrets current.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,10 +37,19 @@ pub(crate) struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    pub(crate) fn new(client: VaultClient, args: &'a SecretArgs, outputs: &'a Outputs, every: Duration) -> Self {
+    pub(crate) fn new(
+        client: &VaultClient,
+        args: &'a SecretArgs,
+        outputs: &'a Outputs,
+        every: Duration,
+    ) -> Result<Self, AgentError> {
+        let mut names = BTreeSet::new();
+        if let Some(again) = args.secrets.iter().find(|asked| !names.insert(&asked.name)) {
+            return Err(AgentError::SameSecret { name: again.name.clone() });
+        }
         let now = BootTime::now();
         let sink = args.token_sink.clone().map(|path| Sink::new(path, outputs.attrs()));
-        Self {
+        Ok(Self {
             // Every request has a loop here or in the session that sends it again.
             approle: AppRole::new(client.without_retries(), &args.login).with_sink(sink),
             args,
@@ -48,11 +58,15 @@ impl<'a> Keeper<'a> {
             undelivered: None,
             since: now,
             said: now,
-        }
+        })
     }
 
     /// Logs in, reads and renders once. Whatever comes of it, the token is revoked if nobody is to have it.
-    pub(crate) async fn once(mut self, hands_on_token: bool, shutdown: &Shutdown) -> Result<Environment, AgentError> {
+    pub(crate) async fn once(
+        mut self,
+        hands_on_token: bool,
+        shutdown: &Shutdown,
+    ) -> Result<Environment, AgentError> {
         let rendering = self.first(shutdown).await;
         if let (true, Ok(rendering), Some(token)) = (hands_on_token, &rendering, self.approle.token()) {
             return Ok(rendering.environment.clone().with_token(token));
@@ -126,10 +140,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// Reads and writes. Gives what was made, and which outputs changed by it.
-    async fn render(
-        &self,
-        client: &VaultClient,
-    ) -> Result<(Rendering, Vec<PathBuf>), AgentError> {
+    async fn render(&self, client: &VaultClient) -> Result<(Rendering, Vec<PathBuf>), AgentError> {
         let secrets = Secrets::read(client, &self.args.kv_mount, &self.args.secrets).await?;
         let rendering = self.outputs.make(&Arc::new(secrets))?;
         let changed = rendering.write()?;

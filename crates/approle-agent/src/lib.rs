@@ -43,7 +43,7 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, AgentError> {
         Command::Exec { secrets, outputs, environment, pass_token, command } => {
             let hands_on = *pass_token || secrets.token_sink.is_some();
             let outputs = Outputs::new(outputs, Rules::new(environment, hands_on))?;
-            let keeper = Keeper::new(args.vault.client()?, secrets, &outputs, Duration::ZERO);
+            let keeper = Keeper::new(&args.vault.client()?, secrets, &outputs, Duration::ZERO)?;
             let environment = keeper.once(*pass_token, &shutdown).await?;
             Err(become_command(command, &environment))
         }
@@ -52,10 +52,12 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<Exit, AgentError> {
             if secrets.token_sink.is_none() {
                 outputs.require_any()?;
             }
-            Keeper::new(args.vault.client()?, secrets, &outputs, Duration::ZERO).once(false, &shutdown).await?;
+            Keeper::new(&args.vault.client()?, secrets, &outputs, Duration::ZERO)?
+                .once(false, &shutdown)
+                .await?;
             Ok(Exit::Done)
         }
-        Command::Run(run) => stay(args.vault.client()?, run).await,
+        Command::Run(run) => stay(&args.vault.client()?, run).await,
         Command::Healthcheck { health } => {
             agent_runtime::print(&format!("{}\n", health.check("approle-agent")?))?;
             Ok(Exit::Done)
@@ -81,7 +83,7 @@ fn become_command(command: &[OsString], environment: &Environment) -> AgentError
 /// Keeps the secrets, and runs the command over them if there is one. The two sides do not wait for one another:
 /// while Vault is slow a signal is passed on at once, and while the command takes its time to stop the token is
 /// revoked.
-async fn stay(client: VaultClient, args: &Run) -> Result<Exit, AgentError> {
+async fn stay(client: &VaultClient, args: &Run) -> Result<Exit, AgentError> {
     let (rules, hook) = args.on_change();
     let has_command = !args.command.is_empty();
     let has_sink = args.secrets.token_sink.is_some();
@@ -103,7 +105,7 @@ async fn stay(client: VaultClient, args: &Run) -> Result<Exit, AgentError> {
     // The runtime's own shutdown knows two signals; CMD's supervisor has them all.
     let (order, shutdown) = Shutdown::ordered_by();
     let driver = Driver::new(plan, delivered, &report).map_err(AgentError::Signals)?;
-    let keeper = Keeper::new(client, &args.secrets, &outputs, args.refresh);
+    let keeper = Keeper::new(client, &args.secrets, &outputs, args.refresh)?;
     let (kept, ran) = tokio::join!(keeper.keep(deliver, &report, &shutdown), driver.run(order));
     match (ran?, kept) {
         (Some(exit), _) => Ok(exit),

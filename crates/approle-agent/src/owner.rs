@@ -35,7 +35,10 @@ mod tests {
     #[test]
     fn names_and_numbers_are_found() {
         let entries = "root:x:0:0:root:/root:/bin/sh\n# broken\npostgres:x:70:70::/:/bin/sh\n";
-        assert_eq!((find(entries, "postgres"), find(entries, "post"), find(entries, "# broken")), (Some(70), None, None));
+        assert_eq!(
+            (find(entries, "postgres"), find(entries, "post"), find(entries, "# broken")),
+            (Some(70), None, None)
+        );
         assert_eq!((user("0"), user("root"), group("4711")), (Ok(0), Ok(0), Ok(4711)));
         assert!(user("no such user").is_err());
     }

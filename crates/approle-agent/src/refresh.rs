@@ -47,8 +47,10 @@ pub(crate) enum Read {
     Rendered(u64),
     /// The token may not read a secret, or is none any more.
     Denied,
-    /// Vault is away, or the path is yet to be written: to be waited for.
-    NotYet,
+    /// Vault is away.
+    Away,
+    /// Nothing is there: at first somebody is yet to write it, later somebody has removed it.
+    Missing,
     /// Anything else.
     Failed,
 }
@@ -129,10 +131,12 @@ impl Refresh {
     }
 
     fn failed(&mut self, now: BootTime, read: Read, jitter: Jitter) -> Verdict {
-        let delays = if read == Read::NotYet { RETRY_DELAYS } else { MENDING_DELAYS };
+        let is_first = self.rendered.is_none();
+        let passes = read == Read::Away || (read == Read::Missing && is_first);
+        let delays = if passes { RETRY_DELAYS } else { MENDING_DELAYS };
         self.due = now + delays.delay(self.failures, jitter);
         self.failures = self.failures.saturating_add(1);
-        if self.rendered.is_none() && (read != Read::NotYet || self.due >= self.deadline) {
+        if is_first && (!passes || self.due >= self.deadline) {
             return Verdict::GiveUp;
         }
         // The files are new already, and nobody knows for how long this lasts.
@@ -200,13 +204,13 @@ mod tests {
     fn a_change_is_told_though_vault_went_away() {
         let mut refresh = rendered();
         refresh.handle(at(270), Read::Rendered(2), Jitter::NONE);
-        assert_eq!(refresh.handle(at(272), Read::NotYet, Jitter::NONE), Verdict::Deliver);
-        assert_eq!(refresh.handle(at(274), Read::NotYet, Jitter::NONE), Verdict::Nothing);
+        assert_eq!(refresh.handle(at(272), Read::Away, Jitter::NONE), Verdict::Deliver);
+        assert_eq!(refresh.handle(at(274), Read::Away, Jitter::NONE), Verdict::Nothing);
     }
 
     #[test]
     fn what_was_rendered_once_is_kept_through_everything() {
-        for read in [Read::NotYet, Read::Failed] {
+        for read in [Read::Away, Read::Missing, Read::Failed] {
             let mut refresh = rendered();
             let mut reads = 0;
             while refresh.due() < at(270 + 3600) {
@@ -221,9 +225,11 @@ mod tests {
 
     #[test]
     fn the_first_secrets_are_waited_for_where_that_can_help() {
-        let mut waiting = refresh();
-        while waiting.handle(waiting.due().max(at(0)), Read::NotYet, Jitter::NONE) == Verdict::Nothing {}
-        assert!(waiting.due() >= at(60) && waiting.due() < at(65));
+        for read in [Read::Away, Read::Missing] {
+            let mut waiting = refresh();
+            while waiting.handle(waiting.due().max(at(0)), read, Jitter::NONE) == Verdict::Nothing {}
+            assert!(waiting.due() >= at(60) && waiting.due() < at(65));
+        }
 
         assert_eq!(refresh().handle(at(0), Read::Failed, Jitter::NONE), Verdict::GiveUp);
         let mut denied = refresh();

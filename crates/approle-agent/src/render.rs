@@ -143,8 +143,7 @@ impl Rendering {
         }
         if let Some((path, members)) = &self.set {
             let member = |(name, value)| SetFile { name, value, attrs: self.attrs };
-            let files: Vec<_> =
-                members.iter().map(|(name, value)| member((name.as_str(), value))).collect();
+            let files: Vec<_> = members.iter().map(|(name, value)| member((name.as_str(), value))).collect();
             if SecretDir::create(path, self.attrs.directory_mode())?.replace_set(&files)? == Changed::Yes {
                 changed.push(path.clone());
             }

@@ -12,7 +12,7 @@ use crate::secrets::Secrets;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     /// All keys where there is none.
-    pub(crate) keys: Vec<Key>,
+    pub(crate) keys: Vec<Wanted>,
     /// Before every name that was not given to a key by itself.
     pub(crate) prefix: String,
     pub(crate) upper: bool,
@@ -20,13 +20,13 @@ pub(crate) struct Selection {
 
 /// One key that is wanted: `[SECRET:]KEY[=NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct Wanted {
     secret: Option<String>,
     key: String,
     name: Option<String>,
 }
 
-impl FromStr for Key {
+impl FromStr for Wanted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -90,7 +90,7 @@ impl Selection {
     }
 }
 
-impl Key {
+impl Wanted {
     fn is_of(&self, secret: &str) -> bool {
         self.secret.as_ref().is_none_or(|wanted| wanted == secret)
     }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_key_is_written_in_one_way() {
         for wrong in ["", "=A", "KEY=", ":KEY", "user:", "user:=A"] {
-            assert!(wrong.parse::<Key>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Wanted>().is_err(), "{wrong}");
         }
     }
 }

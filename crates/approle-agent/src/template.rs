@@ -59,7 +59,10 @@ impl Template {
         }
     }
 
-    fn compiled<'a>(&'a self, environment: &'a Environment<'_>) -> Result<minijinja::Template<'a, 'a>, Error> {
+    fn compiled<'a>(
+        &'a self,
+        environment: &'a Environment<'_>,
+    ) -> Result<minijinja::Template<'a, 'a>, Error> {
         environment.template_from_named_str("template", &self.text)
     }
 
@@ -97,12 +100,12 @@ fn filled(
         Ok(Value::from_object(Keys { secrets: Arc::clone(&all), name: name.to_owned(), fault: told.clone() }))
     });
     let (all, told) = (Arc::clone(variables), fault.clone());
-    environment.add_function("env", move |name: &str| match all.get(name) {
-        Some(value) => Value::from(value.as_str()),
-        None => {
-            told.missed(name, format!("the environment variable {name} is not set"));
-            Value::UNDEFINED
+    environment.add_function("env", move |name: &str| {
+        if let Some(value) = all.get(name) {
+            return Value::from(value.as_str());
         }
+        told.missed(name, format!("the environment variable {name} is not set"));
+        Value::UNDEFINED
     });
     environment.add_filter("base64", |text: &str| STANDARD.encode(text));
     environment.add_filter("json", filters::tojson);
@@ -202,7 +205,10 @@ mod tests {
             ("{{ secret('chat').KEY | json }}", "\"canary-chat\""),
             ("{{ secret('chat').NO | default('none') }}", "none"),
             ("{{ env('NO') | default(env('HOME')) }}", "/root"),
-            ("{% for key, value in secret('chat') | items %}{{ key }}={{ value }}{% endfor %}", "KEY=canary-chat"),
+            (
+                "{% for key, value in secret('chat') | items %}{{ key }}={{ value }}{% endfor %}",
+                "KEY=canary-chat",
+            ),
             ("{% if secret('chat').NO is defined %}yes{% else %}no{% endif %}", "no"),
         ] {
             assert_eq!(rendered(template).unwrap(), filled, "{template}");
@@ -216,7 +222,10 @@ mod tests {
         for (template, told) in [
             ("a\n{{ secret('user_db').NO }}", ":2: the secret user_db has no key NO"),
             ("{{ env('NO') }}", ":1: the environment variable NO is not set"),
-            ("\n\n{{ secret('nobody').X }}", ":3: the secret \"nobody\" is none of those that --secret names"),
+            (
+                "\n\n{{ secret('nobody').X }}",
+                ":3: the secret \"nobody\" is none of those that --secret names",
+            ),
             ("{{ secret('chat').A | default('') }}\n{{ typo }}", ":2: a name in it is not defined"),
             ("{{ secret('chat').KEY | upper_case }}", ":1: filter upper_case is unknown"),
             ("{{ secret('chat').KEY", ":1: "),

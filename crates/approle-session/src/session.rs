@@ -310,10 +310,9 @@ impl Session {
             }
             Event::NotRenewed => {
                 let may_log_in = self.may_log_in(now);
-                self.token = self.token.map(|token| match may_log_in {
-                    true => Token { declined: true, ..token },
-                    false => token.tried_later(now),
-                });
+                let declined = |token| Token { declined: true, ..token };
+                self.token =
+                    self.token.map(|token| if may_log_in { declined(token) } else { token.tried_later(now) });
                 self.settle(now);
             }
             Event::Unavailable { retry_after } => {

@@ -1,9 +1,6 @@
 //! Kernel objects that are awaited: a timer on `CLOCK_BOOTTIME` (`timerfd_create(2)`), and whatever else is a
 //! descriptor.
-#![allow(
-    unsafe_code,
-    reason = "Tokio registers a foreign file descriptor by an unsafe call alone"
-)]
+#![allow(unsafe_code, reason = "Tokio registers a foreign file descriptor by an unsafe call alone")]
 
 use std::io;
 use std::os::fd::OwnedFd;

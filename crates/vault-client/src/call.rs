@@ -146,7 +146,8 @@ impl VaultClient {
             };
             let pause =
                 RETRY_DELAYS.delay(attempt, Jitter::draw()).max(error.retry_after().unwrap_or_default());
-            if retry == Retry::Never || !self.retries || !error.is_transient() || Instant::now() + pause >= by {
+            if retry == Retry::Never || !self.retries || !error.is_transient() || Instant::now() + pause >= by
+            {
                 return Err(error);
             }
             tracing::debug!(%error, ?pause, "trying again");

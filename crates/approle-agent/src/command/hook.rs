@@ -24,13 +24,14 @@ pub(crate) struct Hook {
 
 #[derive(Clone, Copy, Debug, Default)]
 enum Phase {
-    /// There is none, or nothing that could change yet.
     #[default]
-    Absent,
     Idle,
     Due(BootTime),
     /// `again`: another change came meanwhile. `kill_at` is `None` once it was killed.
-    Running { kill_at: Option<BootTime>, again: bool },
+    Running {
+        kill_at: Option<BootTime>,
+        again: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,20 +41,8 @@ pub(crate) enum Act {
 }
 
 impl Hook {
-    pub(crate) const fn has_begun(&self) -> bool {
-        !matches!(self.phase, Phase::Absent)
-    }
-
-    /// The first secrets are there: from now on they can change.
-    pub(crate) const fn begin(&mut self, is_wanted: bool) {
-        if is_wanted && !self.has_begun() {
-            self.phase = Phase::Idle;
-        }
-    }
-
     pub(crate) const fn changed(&mut self, now: BootTime) {
         match &mut self.phase {
-            Phase::Absent => {}
             Phase::Idle | Phase::Due(_) => self.phase = Phase::Due(now),
             Phase::Running { again, .. } => *again = true,
         }
@@ -72,7 +61,7 @@ impl Hook {
 
     pub(crate) const fn wake_up(&self) -> Option<BootTime> {
         match self.phase {
-            Phase::Absent | Phase::Idle => None,
+            Phase::Idle => None,
             Phase::Due(at) => Some(at),
             Phase::Running { kill_at, .. } => kill_at,
         }
@@ -102,15 +91,9 @@ mod tests {
         BootTime::at(Duration::from_secs(1_000 + seconds))
     }
 
-    fn begun() -> Hook {
-        let mut hook = Hook::default();
-        hook.begin(true);
-        hook
-    }
-
     #[test]
     fn runs_once_a_change_and_once_more_for_those_that_came_meanwhile() {
-        let mut hook = begun();
+        let mut hook = Hook::default();
         assert_eq!((hook.due(at(0)), hook.wake_up()), (None, None));
         hook.changed(at(1));
         assert_eq!(hook.due(at(1)), Some(Act::Start));
@@ -127,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_tried_again_ever_later() {
-        let mut hook = begun();
+        let mut hook = Hook::default();
         hook.changed(at(0));
         let mut now = at(0);
         for attempt in 0..20 {
@@ -142,18 +125,10 @@ mod tests {
 
     #[test]
     fn one_that_hangs_is_killed_once() {
-        let mut hook = begun();
+        let mut hook = Hook::default();
         hook.changed(at(0));
         hook.started(at(0));
         assert_eq!((hook.due(at(59)), hook.wake_up()), (None, Some(at(60))));
         assert_eq!((hook.due(at(60)), hook.due(at(61)), hook.wake_up()), (Some(Act::Kill), None, None));
-    }
-
-    #[test]
-    fn the_first_secrets_are_no_change_and_without_a_hook_nothing_is() {
-        let mut hook = Hook::default();
-        hook.begin(false);
-        hook.changed(at(0));
-        assert_eq!((hook.has_begun(), hook.due(at(0))), (false, None));
     }
 }

@@ -86,7 +86,9 @@ impl FromStr for Signal {
             (None, Err(_)) => format!("SIG{name}").parse::<Named>().ok().map(|named| named as i32),
         };
         number
-            .filter(|number| Named::try_from(*number).is_ok() || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number))
+            .filter(|number| {
+                Named::try_from(*number).is_ok() || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number)
+            })
             .map(Self)
             .ok_or_else(|| "write a signal like TERM, SIGINT or RTMIN+3".to_owned())
     }

@@ -70,10 +70,17 @@ enum Phase {
     /// For the first secrets.
     Waiting,
     /// `failures` in a row; `first`: it has never run.
-    Starting { at: BootTime, failures: u32, first: bool },
+    Starting {
+        at: BootTime,
+        failures: u32,
+        first: bool,
+    },
     Running,
     /// `None`: it was killed.
-    Stopping { kill_at: Option<BootTime>, restart: bool },
+    Stopping {
+        kill_at: Option<BootTime>,
+        restart: bool,
+    },
 }
 
 impl Supervisor {

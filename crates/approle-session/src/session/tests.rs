@@ -298,10 +298,9 @@ fn answers(action: Action, event: Event) -> bool {
             matches!(event, Event::Opened(_) | Event::Refused | Event::Denied | Event::Unavailable { .. })
         }
         Action::Resume => matches!(event, Event::Opened(_) | Event::Lapsed | Event::Unavailable { .. }),
-        Action::Renew => matches!(
-            event,
-            Event::Renewed(_) | Event::Lapsed | Event::NotRenewed | Event::Unavailable { .. }
-        ),
+        Action::Renew => {
+            matches!(event, Event::Renewed(_) | Event::Lapsed | Event::NotRenewed | Event::Unavailable { .. })
+        }
         Action::Revoke => matches!(event, Event::Revoked),
     }
 }

@@ -40,7 +40,8 @@ fn a_change_in_several_steps_restarts_the_command_once() {
 #[test]
 fn a_change_is_a_signal_once_the_files_are_new() {
     let crew = Crew::applied();
-    let script = "trap 'cat out/CHAT_KEY >> hups; echo >> hups' HUP; echo > ready; while :; do sleep 0.05; done";
+    let script =
+        "trap 'cat out/CHAT_KEY >> hups; echo >> hups' HUP; echo > ready; while :; do sleep 0.05; done";
     let options = ["--refresh", "1s", "--on-change", "signal:HUP", "--files-dir", "out", "--no-env"];
     let agent = spawn(running(&crew, &options, script));
     assert!(wait_until(SOON, || crew.path("ready").exists()), "{}", agent.log());

@@ -14,7 +14,8 @@ fn the_commands_exit_code_is_the_agents() {
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137), ("kill -37 $$", 128 + 37)] {
         run(&mut running(&crew, &[], script)).expect_code(code);
     }
-    let asked = |command: &[&str]| run(crew.agent("run", "chat").args(["--secret", "chat", "--"]).args(command));
+    let asked =
+        |command: &[&str]| run(crew.agent("run", "chat").args(["--secret", "chat", "--"]).args(command));
     assert!(asked(&["no-such-command"]).expect_code(127).stderr.contains("no-such-command"));
     asked(&["/"]).expect_code(126);
     assert_eq!(tokens(&crew), before, "a token outlived its agent");
@@ -97,7 +98,8 @@ fn what_the_command_leaves_behind_is_gone_before_it_starts_again() {
     super::change_key(&crew, "canary-other");
     assert!(wait_until(SOON, || children().lines().count() == 2), "{}", agent.log());
     let first: u32 = children().lines().next().unwrap().parse().unwrap();
-    let is_gone = || std::fs::read_to_string(format!("/proc/{first}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let is_gone =
+        || std::fs::read_to_string(format!("/proc/{first}/stat")).map_or(true, |stat| stat.contains(") Z "));
     assert!(wait_until(SOON, is_gone), "the first command's child lives on");
     agent.terminate().expect_code(143);
 }
@@ -134,6 +136,7 @@ fn what_never_starts_says_why() {
     waiting.wait_for_log("there is no secret secret/chat", SOON);
     super::change_key(&crew, "canary-at-last");
     waiting.wait(SOON).expect_code(4);
+    assert!(run_with(&["--secret", "chat,chat@1"]).expect_code(78).stderr.contains("asked for twice"));
     let lacking = run(crew.agent("run", "chat").args(["--secret", "chat", "--on-change", "restart"]));
     assert!(lacking.expect_code(78).stderr.contains("need a command"));
 }

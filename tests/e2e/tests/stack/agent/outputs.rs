@@ -13,10 +13,7 @@ use crate::crew::{CHAT_KEY, Crew, SOON, spawn};
 #[test]
 fn a_template_is_filled_in_from_two_secrets() {
     let crew = Crew::applied();
-    crew.write_policy(
-        "user",
-        &["user", "user_db"].map(crate::crew::own_secret_policy).join("\n"),
-    );
+    crew.write_policy("user", &["user", "user_db"].map(crate::crew::own_secret_policy).join("\n"));
     crew.apply().success();
     crew.write(
         "app.tmpl",
@@ -116,7 +113,10 @@ fn a_kill_at_any_point_of_rendering_leaves_the_old_or_the_new() {
     assert!(kills >= 8, "{kills} kills");
     assert!(whole(&old));
     let strays = fs::read_dir(crew.path("out/set")).unwrap().flatten();
-    let strays: Vec<_> = strays.map(|entry| entry.file_name()).filter(|name| name.display().to_string().starts_with("..")).collect();
+    let strays: Vec<_> = strays
+        .map(|entry| entry.file_name())
+        .filter(|name| name.display().to_string().starts_with(".."))
+        .collect();
     assert_eq!(strays.len(), 2, "{strays:?}");
 }
 

@@ -58,7 +58,16 @@ fn a_token_is_passed_on_where_that_is_asked_for() {
     let crew = Crew::applied();
     crew.prints_secrets();
     let mut exec = crew.agent("exec", "chat");
-    exec.args(["--secret", "chat", "--no-env", "--pass-token", "--", "sh", "-c", "echo $VAULT_ADDR $VAULT_TOKEN"]);
+    exec.args([
+        "--secret",
+        "chat",
+        "--no-env",
+        "--pass-token",
+        "--",
+        "sh",
+        "-c",
+        "echo $VAULT_ADDR $VAULT_TOKEN",
+    ]);
     let out = run(exec.env("VAULT_TOKEN", "another")).success().stdout;
     let (addr, token) = out.trim().split_once(' ').unwrap();
     assert_eq!(addr, crew.vault.addr());
@@ -70,7 +79,8 @@ fn a_token_is_passed_on_where_that_is_asked_for() {
 fn the_command_has_the_terminal() {
     let crew = Crew::applied();
     // The fifth field is the process's group, the eighth the one in the terminal's foreground.
-    let script = "set -- $(cat /proc/$$/stat); [ -t 0 ] && [ \"$5\" = \"$8\" ] && [ \"$5\" = \"$$\" ] && exit 42";
+    let script =
+        "set -- $(cat /proc/$$/stat); [ -t 0 ] && [ \"$5\" = \"$8\" ] && [ \"$5\" = \"$$\" ] && exit 42";
     let command = running(&crew, &[], script);
     let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_str().unwrap().replace('\'', "'\\''"));
     let line: Vec<String> =
@@ -98,7 +108,10 @@ fn nothing_wakes_an_agent_that_has_nothing_to_do() {
     let trace = fs::read_to_string(crew.path("trace")).unwrap_or_default();
     let calls = trace.lines().filter(|line| !line.contains("exited") && !line.contains("---")).count();
     assert!(calls <= 2, "{trace}");
-    assert!(trace.contains("epoll_wait") || trace.contains("restart_syscall"), "nothing was traced: {trace:?}");
+    assert!(
+        trace.contains("epoll_wait") || trace.contains("restart_syscall"),
+        "nothing was traced: {trace:?}"
+    );
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned();
     eprintln!("resident: {resident}");

@@ -1,11 +1,11 @@
 //! Tokens: kept, taken up again, and lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{run, wait_until};
+use harness::{Proxy, Trouble, run, wait_until};
 use serde_json::{Value, json};
 
-use super::tokens;
+use super::{change_key, tokens};
 use crate::crew::{CHAT_KEY, Crew, SOON, spawn};
 
 fn sidecar(crew: &Crew, options: &[&str]) -> harness::Daemon {
@@ -118,6 +118,51 @@ fn another_address_takes_over() {
 }
 
 #[test]
+fn a_network_that_fails_leaves_the_last_files_and_is_not_flooded() {
+    let crew = Crew::new();
+    crew.write("vaultcrew.toml", "[defaults]\ntoken_ttl = \"9s\"\ntoken_max_ttl = \"1h\"\n");
+    crew.initialise();
+    crew.apply().success();
+    let proxy = Proxy::start(crew.vault.addresses()[0]);
+    let mut command = crew.agent("run", "chat");
+    command.args(["--secret", "chat", "--env-file", "out/chat.env", "--refresh", "1s"]);
+    let mut agent = spawn(command_at(command, &proxy.addr()));
+    agent.wait_for_log("rendered the secrets", SOON);
+    let mut last = CHAT_KEY.to_owned();
+    let troubles =
+        [Trouble::Refuse, Trouble::Hang, Trouble::Reset(20), Trouble::Truncate(40), Trouble::Refuse];
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        let warned = || agent.log().matches("the secrets stay as they are").count();
+        let before = warned();
+        let (since, seen) = (Instant::now(), proxy.requests().len());
+        proxy.set(trouble.clone());
+        proxy.cut();
+        assert!(wait_until(SOON, || warned() > before), "{trouble:?}\n{}", agent.log());
+        let next = format!("canary-{number}");
+        change_key(&crew, &next);
+        // Longer than a token's life.
+        let is_whole = |value: &str| crew.read("out/chat.env").contains(&format!("CHAT_KEY='{value}'\n"));
+        assert!(!wait_until(Duration::from_secs(10), || !is_whole(&last)), "{trouble:?}");
+        let most = usize::try_from(since.elapsed().as_secs()).unwrap() * 2;
+        let requests = proxy.requests().len() - seen;
+        assert!(requests <= most, "{trouble:?}: {requests} requests in {:?}", since.elapsed());
+        let back = Instant::now();
+        proxy.set(Trouble::None);
+        proxy.cut();
+        assert!(wait_until(SOON, || is_whole(&next)), "{trouble:?}\n{}", agent.log());
+        eprintln!("{trouble:?}: {requests} requests, recovered in {:?}", back.elapsed());
+        last = next;
+    }
+    assert!(agent.is_running());
+    agent.terminate().success();
+}
+
+fn command_at(mut command: std::process::Command, address: &str) -> std::process::Command {
+    command.env("VAULT_ADDR", address);
+    command
+}
+
+#[test]
 fn the_status_says_how_all_is() {
     let crew = Crew::applied();
     let agent = sidecar(&crew, &[]);
@@ -129,6 +174,9 @@ fn the_status_says_how_all_is() {
     assert!((now + 3500..now + 3700).contains(&moment("token_expires")), "{status}");
     assert!((now - 100..=now).contains(&moment("secret_id_seen")), "{status}");
     assert!((now - 100..=now).contains(&status["outputs"]["out/chat.env"].as_u64().unwrap()), "{status}");
-    assert_eq!((&status["logins"], &status["renewals"], &status["failures"]), (&json!(1), &json!(0), &json!(0)));
+    assert_eq!(
+        (&status["logins"], &status["renewals"], &status["failures"]),
+        (&json!(1), &json!(0), &json!(0))
+    );
     agent.terminate().success();
 }

@@ -54,6 +54,10 @@ is wrong, 126 the command cannot be run, 127 it is not found.";
 pub(crate) enum Command {
     /// Log in, render the secrets, and become the command
     Exec {
+        /// The command and its arguments
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<OsString>,
+
         #[command(flatten)]
         secrets: SecretArgs,
         #[command(flatten)]
@@ -65,10 +69,6 @@ pub(crate) enum Command {
         #[arg(long, env = "VAULTCREW_PASS_TOKEN", hide_env_values = true)]
         #[arg(help_heading = "Environment of CMD")]
         pass_token: bool,
-
-        /// The command and its arguments
-        #[arg(last = true, required = true, value_name = "CMD")]
-        command: Vec<OsString>,
     },
     /// Log in, render the secrets once, and end
     Render {
@@ -96,6 +96,13 @@ pub(crate) enum Command {
 /// What `run` is told.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Run {
+    /// The command to run and its arguments; without one this is a sidecar
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) status: StatusArgs,
+
     #[command(flatten)]
     pub(crate) secrets: SecretArgs,
     #[command(flatten)]
@@ -124,13 +131,6 @@ pub(crate) struct Run {
     #[arg(long, env = "VAULTCREW_GRACE", value_name = "DURATION", hide_env_values = true)]
     #[arg(help_heading = "Running CMD", default_value = "8s", value_parser = agent_runtime::duration)]
     grace: Duration,
-
-    #[command(flatten)]
-    pub(crate) status: StatusArgs,
-
-    /// The command to run and its arguments; without one this is a sidecar
-    #[arg(last = true, value_name = "CMD")]
-    pub(crate) command: Vec<OsString>,
 }
 
 /// `--on-change`.

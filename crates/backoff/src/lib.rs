@@ -35,12 +35,6 @@ impl Policy {
         Ok(Self { first, ceiling })
     }
 
-    /// The same policy with a lower ceiling, which is never below the first delay.
-    #[must_use]
-    pub fn capped(self, ceiling: Duration) -> Self {
-        Self { ceiling: self.ceiling.min(ceiling).max(self.first), ..self }
-    }
-
     /// The time to wait after failure number `attempt`, counted from 0.
     ///
     /// Between half of `min(first * 2^attempt, ceiling)` and the whole of it.
@@ -99,15 +93,6 @@ mod tests {
         let delays: Vec<_> = (0..6).map(|n| policy.delay(n, full).as_secs_f64().round()).collect();
         assert_eq!(delays, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
         assert_eq!(policy.delay(2, Jitter::NONE), 2 * SECOND);
-    }
-
-    #[test]
-    fn a_cap_lowers_the_ceiling_and_nothing_else() {
-        let policy = Policy::new(SECOND, 10 * SECOND).unwrap();
-        let longest = |cap| policy.capped(cap).delay(u32::MAX, Jitter::fixed(1.0));
-        assert_eq!(longest(3 * SECOND), 3 * SECOND);
-        assert_eq!(longest(60 * SECOND), 10 * SECOND);
-        assert_eq!(longest(Duration::ZERO), SECOND);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) use owner::may_give_away;
 use crate::BootstrapError;
 use crate::args::Stack;
 use crate::concurrent::for_each;
-use crate::plan::MARK;
+use crate::mark::MARK;
 use due::{Other, Room, is_past_overlap};
 
 const ROLE_ID: &str = "role_id";

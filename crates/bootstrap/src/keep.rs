@@ -37,9 +37,7 @@ use looks::Looks;
 /// How long the status file can be believed.
 const FRESH_FOR: Duration = Duration::from_mins(3);
 
-/// The longest pause between two attempts at a login while Vault is away, and how long one answer is waited for until
-/// Vault counts as away.
-const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// How long one answer is waited for until Vault counts as away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What keeps the credentials fresh.
@@ -134,7 +132,7 @@ fn own_session(client: &VaultClient, stack: &Stack) -> AppRole {
         approle_mount: own::MOUNT.to_owned(),
         wait: stack.wait,
     };
-    AppRole::new(client.clone(), &login).retrying_every(RETRY_EVERY)
+    AppRole::new(client.clone(), &login)
 }
 
 impl Keeper<'_> {
@@ -160,7 +158,7 @@ impl Keeper<'_> {
                         self.files.order();
                         self.looks.due = BootTime::now();
                     }
-                    slept = self.shutdown.sleep_until(when.min(self.looks.due)) => slept?,
+                    slept = self.approle.wait_until(when.min(self.looks.due), self.shutdown) => slept?,
                 },
                 Step::Failed(reason) => {
                     return Err(match self.away.take() {

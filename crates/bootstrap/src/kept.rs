@@ -17,6 +17,7 @@ use crate::deliver::Delivery;
 use crate::desired::{Desired, DesiredService};
 use crate::inputs::Inputs;
 use crate::ledger::{self, DIRECTORY};
+use crate::mark::Mark;
 use crate::own;
 
 const FILE: &str = "applied.json";
@@ -31,6 +32,8 @@ pub(crate) struct Kept {
     key: String,
     /// As they were applied; `None` where that is not known.
     pub(crate) files: Option<Inputs>,
+    /// The stack's name, where it has one.
+    stack: Option<String>,
     services: Vec<KeptService>,
 }
 
@@ -55,13 +58,13 @@ impl Kept {
             return Ok(kept);
         }
         let key = ledger::random_key().map_err(BootstrapError::Random)?;
-        Ok(Self { key, files: None, services: Vec::new() })
+        Ok(Self { key, files: None, stack: None, services: Vec::new() })
     }
 
     /// Takes what files declare for what there is to keep, where nothing is on record.
     pub(crate) fn or_declared(mut self, desired: &Desired) -> Self {
         if self.files.is_none() {
-            self.services = services(desired);
+            (self.services, self.stack) = (services(desired), desired.mark.stack.clone());
         }
         self
     }
@@ -73,7 +76,8 @@ impl Kept {
         files: Inputs,
         state_dir: &Path,
     ) -> Result<(), BootstrapError> {
-        (self.services, self.files) = (services(desired), Some(files));
+        (self.services, self.stack) = (services(desired), desired.mark.stack.clone());
+        self.files = Some(files);
         // Maps of strings are always JSON.
         let content = SecretSlice::from(serde_json::to_vec(self).unwrap_or_default());
         SecretDir::create(&state_dir.join(DIRECTORY), 0o700)
@@ -102,7 +106,7 @@ impl Kept {
             let KeptService { mode, owner, group, .. } = *service;
             Delivery::of_service(&service.name, Attrs { mode, owner, group }, stack)
         });
-        services.chain([own::delivery(stack)]).collect()
+        services.chain([own::delivery(stack, &Mark { stack: self.stack.clone() })]).collect()
     }
 
     /// How many services there are.

@@ -50,9 +50,9 @@ path "auth/token/revoke-self" {
 /// Gives whether there is a credential afterwards.
 pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<bool, UnsealerError> {
     let root = store.root_token()?.map(|token| client.with_token(token));
-    if let Some(credential) = store.break_glass_credential()? {
+    if store.has_break_glass_credential()? {
         if let Some(root) = root {
-            note_proven(client, &root, &credential).await?;
+            note_proven(client, &root, store).await?;
         }
         return Ok(true);
     }
@@ -77,20 +77,22 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<boo
     Ok(true)
 }
 
-/// Notes what an earlier run proved and was killed before it could note it. A root token that is no longer good leaves
-/// it at that.
+/// Notes what an earlier run proved and was killed before it could note it. A root token that is no longer good, and a
+/// credential that is encrypted to somebody else, leave it at that.
 async fn note_proven(
     client: &VaultClient,
     root: &VaultClient,
-    credential: &Credential,
-) -> Result<(), VaultError> {
+    store: &KeyStore,
+) -> Result<(), UnsealerError> {
     let mounts = match mounts::auth_methods(root, root.soon()).await {
         Err(VaultError::Denied { .. }) => return Ok(()),
         mounts => mounts?,
     };
-    let is_noted = mounts.get(&format!("{MOUNT}/")).is_some_and(|mount| mount.description == PROVEN);
-    if !is_noted {
-        prove(client, credential).await?;
+    if mounts.get(&format!("{MOUNT}/")).is_some_and(|mount| mount.description == PROVEN) {
+        return Ok(());
+    }
+    if let Ok(Some(credential)) = store.break_glass_credential() {
+        prove(client, &credential).await?;
         mounts::describe(root, MOUNT, PROVEN, root.soon()).await?;
     }
     Ok(())

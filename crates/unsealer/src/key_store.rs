@@ -16,11 +16,14 @@
 //! | `hold` | an operator sealed Vault, or ordered so: nothing is unsealed until that is taken back |
 //! | `break-glass/` | `role_id` and `secret_id` of the break-glass role |
 //!
-//! With several keys directories the shares lie in them by turns. A file that is encrypted ends in `.age`.
+//! With several keys directories the shares lie in them by turns. An answer ends in `.half` then, and is worth nothing
+//! without what ends in `.pad` in another directory. A file that is encrypted ends in `.age`.
 
 mod answer;
+mod break_glass;
 mod envelope;
 mod error;
+mod response;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -30,9 +33,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
-use secret_file::{Attrs, Changed, DirLock, SecretDir, SetFile};
+use secret_file::{Attrs, Changed, DirLock, SecretDir};
 
 use self::answer::Answer;
+pub(crate) use self::break_glass::Credential;
 pub(crate) use self::envelope::Envelope;
 pub(crate) use self::error::KeyStoreError;
 pub(crate) use self::shares::{Place, Shares};
@@ -135,7 +139,7 @@ impl KeyStore {
     /// How far an earlier run came with the initialisation.
     pub(crate) fn stored(&self) -> Result<Stored, KeyStoreError> {
         let names = self.first().names()?;
-        Ok(if response(&names, INIT_RESPONSE).is_some() {
+        Ok(if response::is_here(&names, INIT_RESPONSE) {
             Stored::Received
         } else if self.has_shares(Place::Current)? {
             Stored::Keys
@@ -162,11 +166,13 @@ impl KeyStore {
         self.prove()?;
         self.root.prove_writable()?;
         self.root.prove_room(2)?;
+        self.expect(INIT_RESPONSE)?;
         self.note(INIT_REQUESTED, "sys/init was, or was about to be, sent; see the documentation of unsealer")
     }
 
     /// Takes the note of [`prepare_init`](Self::prepare_init) back: the server has certainly made no keys.
     pub(crate) fn withdraw_init(&self) -> Result<(), KeyStoreError> {
+        self.drop_response(INIT_RESPONSE)?;
         self.first().remove(INIT_REQUESTED)?;
         Ok(())
     }
@@ -174,6 +180,12 @@ impl KeyStore {
     /// Puts the answer to `sys/init` on the disk as it came, before anything else is done with it.
     pub(crate) fn keep_init_response(&self, body: &[u8]) -> Result<(), KeyStoreError> {
         self.keep(INIT_RESPONSE, body)
+    }
+
+    /// Finds an answer to `sys/init` that a start had written and was killed before it could give it its name, and
+    /// does that; `false` where there is none that is whole.
+    pub(crate) fn recover_init_response(&self) -> Result<bool, KeyStoreError> {
+        self.recover(INIT_RESPONSE, |body| Answer::of_init(body.expose_secret()).is_ok())
     }
 
     /// Splits the stored answer into its files, and removes it once each was read back and compared.
@@ -189,7 +201,6 @@ impl KeyStore {
         if self.root.read(&self.root_token, MAX_FILE)?.expose_secret() != token.expose_secret() {
             return Err(KeyStoreError::NotReadBack { path: self.root_token_path(), response: path });
         }
-        self.drop_response(INIT_RESPONSE)?;
         self.withdraw_init()
     }
 
@@ -209,7 +220,7 @@ impl KeyStore {
     /// How far an earlier run came with a rekey.
     pub(crate) fn rekey(&self) -> Result<Rekey, KeyStoreError> {
         let names = self.first().names()?;
-        Ok(if response(&names, REKEY_RESPONSE).is_some() {
+        Ok(if response::is_here(&names, REKEY_RESPONSE) {
             Rekey::Received
         } else if self.has_shares(Place::Rekeyed)? {
             Rekey::Staged
@@ -223,11 +234,13 @@ impl KeyStore {
     /// As [`prepare_init`](Self::prepare_init), for a rekey.
     pub(crate) fn prepare_rekey(&self) -> Result<(), KeyStoreError> {
         self.prove()?;
+        self.expect(REKEY_RESPONSE)?;
         self.note(REKEY_REQUESTED, "a rekey was begun; unsealer rekey finishes it, or begins anew")
     }
 
     /// The rekey is over, one way or the other.
     pub(crate) fn settle_rekey(&self) -> Result<(), KeyStoreError> {
+        self.drop_response(REKEY_RESPONSE)?;
         self.first().remove(REKEY_REQUESTED)?;
         Ok(())
     }
@@ -265,18 +278,17 @@ impl KeyStore {
                 self.copy_shares(place, &self.subdirectories(&format!("{earlier}-{name}"))?)?;
             }
         }
-        if let Some(old) = self.break_glass_credential()? {
-            write_credential(&SecretDir::create(&directories[0].path().join(BREAK_GLASS), 0o700)?, &old)?;
-        }
-        self.take_in(source)?;
+        self.copy_break_glass_credential(&directories[0])?;
         match break_glass {
             Some(credential) => self.keep_break_glass_credential(credential)?,
             // That of another life opens nothing here.
-            None => drop(self.break_glass()?.replace_set(&[])?),
+            None => self.drop_break_glass_credential()?,
         }
         self.drop_shares(Place::Rekeyed)?;
         self.drop_shares(Place::BeforeRekey)?;
         self.settle_rekey()?;
+        // Last: once the shares are these, nothing is left to be done.
+        self.take_in(source)?;
         Ok(directories[0].path().to_owned())
     }
 
@@ -318,21 +330,6 @@ impl KeyStore {
         Ok(())
     }
 
-    /// The credential of the break-glass role; `None` where it was not made yet.
-    pub(crate) fn break_glass_credential(&self) -> Result<Option<Credential>, KeyStoreError> {
-        // A look makes no directory: it would belong to an initialisation that never was.
-        match SecretDir::open(&self.break_glass_path()) {
-            Ok(dir) => read_credential(&dir),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Stores the credential of the break-glass role.
-    pub(crate) fn keep_break_glass_credential(&self, credential: &Credential) -> Result<(), KeyStoreError> {
-        write_credential(&self.break_glass()?, credential)
-    }
-
     /// Whether nothing is to be unsealed.
     pub(crate) fn is_held(&self) -> Result<bool, KeyStoreError> {
         Ok(self.first().names()?.iter().any(|name| name == HOLD))
@@ -345,15 +342,6 @@ impl KeyStore {
         }
         let note = b"Vault stays sealed until: unsealer hold off\n".to_vec();
         Ok(self.first().replace(HOLD, &SecretSlice::from(note), KEY_MODE)? == Changed::Yes)
-    }
-
-    /// The directory of the break-glass credential, for messages.
-    pub(crate) fn break_glass_path(&self) -> PathBuf {
-        self.first().path().join(BREAK_GLASS)
-    }
-
-    fn break_glass(&self) -> Result<SecretDir, KeyStoreError> {
-        Ok(SecretDir::create(&self.break_glass_path(), 0o700)?)
     }
 
     /// The first keys directory, for messages.
@@ -380,43 +368,6 @@ impl KeyStore {
         self.first().replace(name, &SecretSlice::from(format!("{text}\n").into_bytes()), KEY_MODE)?;
         Ok(())
     }
-
-    /// Stores an answer where there is none. After a failure it can be tried again with the same: what is in place
-    /// already is made durable.
-    fn keep(&self, name: &str, body: &[u8]) -> Result<(), KeyStoreError> {
-        let name = format!("{name}{}", self.envelope.suffix());
-        match self.first().create_new(&name, &self.envelope.seal(body)?, KEY_MODE) {
-            Err(error) if error.is_exists() => {
-                if self.read_bytes(self.first(), &name)?.expose_secret() != body {
-                    return Err(error.into());
-                }
-                let stored = self.first().read(&name, MAX_FILE)?;
-                Ok(self.first().replace(&name, &stored, KEY_MODE).map(drop)?)
-            }
-            kept => Ok(kept?),
-        }
-    }
-
-    fn kept(&self, name: &str) -> Result<(PathBuf, SecretSlice<u8>), KeyStoreError> {
-        let names = self.first().names()?;
-        let name = response(&names, name).map_or(name, String::as_str);
-        Ok((self.path().join(name), self.read_bytes(self.first(), name)?))
-    }
-
-    fn drop_response(&self, name: &str) -> Result<(), KeyStoreError> {
-        let names = self.first().names()?;
-        if let Some(name) = response(&names, name) {
-            self.first().remove(name)?;
-        }
-        Ok(())
-    }
-}
-
-/// What the break-glass role logs in with.
-#[derive(Clone, Debug)]
-pub(crate) struct Credential {
-    pub(crate) role_id: SecretString,
-    pub(crate) secret_id: SecretString,
 }
 
 /// Keys that lie in a directory which is not this store's: a backup, or those of another life.
@@ -424,27 +375,4 @@ pub(crate) struct Credential {
 pub(crate) struct OtherKeys {
     pub(crate) shares: Shares,
     pub(crate) break_glass: Option<Credential>,
-}
-
-/// The file of an answer among these, in whichever form.
-fn response<'a>(names: &'a [String], wanted: &str) -> Option<&'a String> {
-    names.iter().find(|name| name.strip_suffix(envelope::AGE).unwrap_or(name) == wanted)
-}
-
-fn read_credential(dir: &SecretDir) -> Result<Option<Credential>, KeyStoreError> {
-    let files = match dir.read_set(&["role_id", "secret_id"], MAX_FILE) {
-        Ok(files) => files,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut values = files.iter().map(|file| String::from_utf8_lossy(file.expose_secret()).trim().into());
-    Ok(values.next().zip(values.next()).map(|(role_id, secret_id)| Credential { role_id, secret_id }))
-}
-
-fn write_credential(dir: &SecretDir, credential: &Credential) -> Result<(), KeyStoreError> {
-    let bytes = |value: &SecretString| SecretSlice::from(value.expose_secret().as_bytes().to_vec());
-    let (role_id, secret_id) = (bytes(&credential.role_id), bytes(&credential.secret_id));
-    let files = [("role_id", &role_id), ("secret_id", &secret_id)];
-    dir.replace_set(&files.map(|(name, value)| SetFile { name, value, attrs: KEY_MODE }))?;
-    Ok(())
 }

@@ -136,7 +136,9 @@ async fn by_break_glass(client: &VaultClient, store: &KeyStore) -> Result<(Secre
         store.break_glass_credential()?.ok_or_else(|| RootError::NoBreakGlass(store.break_glass_path()))?;
     let break_glass = break_glass_login(client, &credential).await?;
     let mut result = Err(RootError::AllRefused { shares: 0 });
-    for (place, shares) in KeySets::read(store)?.0 {
+    let recovery_keys = store.recovery_keys()?;
+    let of_a_seal = (!recovery_keys.is_empty()).then_some((Place::Current, recovery_keys));
+    for (place, shares) in KeySets::read(store)?.0.into_iter().chain(of_a_seal) {
         result = from_shares(&break_glass, &shares).await.map(|(token, _)| (token, place));
         if !matches!(result, Err(RootError::AllRefused { .. })) {
             break;

@@ -58,6 +58,8 @@ pub(crate) enum NodeState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Local {
     pub(crate) shares: SharesStatus,
+    /// How many keys of a server that unseals itself: they make root tokens, and unseal nothing.
+    pub(crate) recovery_keys: usize,
     /// Nothing is unsealed until `unsealer hold off`.
     pub(crate) held: bool,
     /// There is a break-glass credential.
@@ -140,6 +142,11 @@ impl NodeStatus {
 }
 
 impl Local {
+    /// Whether any keys of this Vault are here, recovery keys included.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.shares.found > 0 || self.recovery_keys > 0
+    }
+
     /// The same of a store that is there; a look makes no directories, and says why it sees nothing.
     pub(crate) fn of_existing(store: &Store) -> Option<Self> {
         if !store.exists() {
@@ -159,8 +166,9 @@ impl Local {
         let readable = shares.found.len();
         Ok(Self {
             shares: SharesStatus { found: readable + shares.unreadable.len(), readable },
+            recovery_keys: store.recovery_keys()?.found.len(),
             held: store.is_held()?,
-            break_glass: store.break_glass_credential()?.is_some(),
+            break_glass: store.has_break_glass_credential()?,
             root_token: store.root_token()?.is_some(),
             rekey_unfinished: store.rekey()? != Rekey::None,
         })
@@ -252,6 +260,12 @@ fn as_text(nodes: &[NodeStatus], local: Option<&Local>) -> String {
     if let Some(local) = local {
         let SharesStatus { found, readable } = local.shares;
         let _ = writeln!(text, "{found} key shares here, {readable} of them readable");
+        if local.recovery_keys > 0 {
+            let _ = writeln!(text, "{} recovery keys here: they make root tokens", local.recovery_keys);
+        }
+        if local.has_keys() && !local.break_glass {
+            text += "no break-glass credential: unsealer run makes it while there is a root token\n";
+        }
         if local.held {
             text += "held: nothing is unsealed until unsealer hold off\n";
         }

@@ -1,38 +1,32 @@
 //! `unsealer run`: initialise, unseal, and keep unsealed.
 //!
 //! Every node has a clock of its own: one that hangs or is away holds up none of the others. What is to be done
-//! about a node is decided by [`decide`], from what is known of all.
+//! about a node is decided by [`decide`](decide::decide), from what is known of all.
+
+mod decide;
+mod mend;
+mod node;
 
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use agent_runtime::{Exit, Failure as _, Shutdown, StatusFile, with_causes};
-use backoff::{Jitter, Policy};
+use agent_runtime::{Exit, Shutdown, StatusFile, with_causes};
 use boot_clock::BootTime;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use vault_client::sys::SealStatus;
 use vault_client::{VaultClient, VaultError, sys};
 
+use self::decide::{Action, Oddity, decide, may_pass};
+use self::mend::Mending;
+use self::node::Node;
 use crate::args::ResealPolicy;
-use crate::init::{self, INIT_NODE, InitError, Initialised};
+use crate::init::{self, InitError, Initialised};
 use crate::key_store::{KeyStore, KeyStoreError, Stored};
 use crate::status::{Local, NodeState, NodeStatus};
 use crate::unseal::{self, KeySets, UnsealError, Unsealed};
-use crate::{UnsealerError, break_glass, rekey};
-
-/// Between two looks at a node. A restart is noticed within this, and unsealed at once.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Between two looks while a node is away: soon at first, since most restarts are short.
-const AWAY_DELAYS: Policy = match Policy::new(Duration::from_millis(250), Duration::from_millis(1500)) {
-    Ok(policy) => policy,
-    Err(_) => panic!("the first delay is above zero and below the ceiling"),
-};
-
-/// Between two attempts at what wants a root token: a break-glass credential, the end of a rekey.
-const MEND_AGAIN_AFTER: Duration = Duration::from_mins(5);
+use crate::{UnsealerError, rekey};
 
 /// How long keys and server may not fit together before that is final: another unsealer may be at work.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,46 +48,14 @@ struct Watch {
     succeeded: bool,
     /// Since when keys and server have not fitted together.
     odd_since: Option<BootTime>,
-    mend_due: BootTime,
-    is_mending: bool,
+    mending: Mending,
     fingerprint_key: RandomState,
-}
-
-struct Node {
-    status: NodeStatus,
-    due: BootTime,
-    /// A request of ours to it is under way.
-    is_busy: bool,
-    /// Times in a row that something was amiss.
-    failures: u32,
-    /// The fingerprint of shares that it refused: they are not tried again.
-    refused: Option<u64>,
 }
 
 enum Event {
     Looked(usize, Result<SealStatus, VaultError>),
     Tried(usize, u64, Result<Unsealed, UnsealError>),
     Mended(Result<(), UnsealerError>),
-}
-
-/// What is to be done about a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    /// To look again.
-    Wait,
-    /// To unseal it by the shares that are here.
-    Unseal,
-    /// To initialise it.
-    Initialise,
-    /// Keys and server do not fit together.
-    Odd(Oddity),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Oddity {
-    KeysElsewhere,
-    AnswerLost,
-    Occupied,
 }
 
 #[derive(Serialize)]
@@ -137,35 +99,6 @@ pub(crate) async fn watch(
     }
 }
 
-/// What is to be done about the node with this index, given how all of them are.
-fn decide(index: usize, nodes: &[NodeState], by_shares: bool, stored: Stored, held: bool) -> Action {
-    let others = || nodes.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, state)| *state);
-    match nodes[index] {
-        NodeState::Unknown | NodeState::Unreachable | NodeState::Unsealed => Action::Wait,
-        NodeState::Sealed if held || !by_shares => Action::Wait,
-        NodeState::Sealed => match stored {
-            Stored::Keys => Action::Unseal,
-            // Its owner is at it.
-            Stored::Received => Action::Wait,
-            Stored::Requested => Action::Odd(Oddity::AnswerLost),
-            Stored::Nothing => Action::Odd(Oddity::KeysElsewhere),
-        },
-        // A raft node that has yet to join says that it is not initialised, and is left until it has.
-        NodeState::NotInitialised if index != INIT_NODE => Action::Wait,
-        NodeState::NotInitialised => {
-            let any_initialised =
-                others().any(|state| matches!(state, NodeState::Sealed | NodeState::Unsealed));
-            match stored {
-                _ if others().any(|state| state == NodeState::Unknown) => Action::Wait,
-                Stored::Keys | Stored::Received if any_initialised => Action::Wait,
-                Stored::Keys | Stored::Received => Action::Odd(Oddity::Occupied),
-                Stored::Nothing | Stored::Requested if any_initialised => Action::Odd(Oddity::KeysElsewhere),
-                Stored::Nothing | Stored::Requested => Action::Initialise,
-            }
-        }
-    }
-}
-
 impl Watch {
     fn new(
         looker: VaultClient,
@@ -173,14 +106,7 @@ impl Watch {
         store: Arc<KeyStore>,
         reseal_policy: ResealPolicy,
     ) -> Self {
-        let node = |address: String| Node {
-            status: NodeStatus::unknown(address),
-            due: BootTime::default(),
-            is_busy: false,
-            failures: 0,
-            refused: None,
-        };
-        let nodes = client.nodes().map(|address| node(address.to_string())).collect();
+        let nodes = client.nodes().map(|address| Node::new(address.to_string())).collect();
         Self {
             looker,
             client,
@@ -191,8 +117,7 @@ impl Watch {
             local: None,
             succeeded: false,
             odd_since: None,
-            mend_due: BootTime::default(),
-            is_mending: false,
+            mending: Mending::default(),
             fingerprint_key: RandomState::new(),
         }
     }
@@ -209,33 +134,24 @@ impl Watch {
                 });
             }
         }
-        if self.wants_mending() && self.mend_due <= now {
-            self.is_mending = true;
+        if self.mending_due().is_some_and(|due| due <= now) {
+            self.mending.begin();
             let (client, store) = (self.client.clone(), Arc::clone(&self.store));
-            tasks.spawn(async move { Event::Mended(mend(&client, &store).await) });
+            tasks.spawn(async move { Event::Mended(mend::mend(&client, &store).await) });
         }
     }
 
     fn next_due(&self) -> BootTime {
         let nodes = self.nodes.iter().filter(|node| !node.is_busy).map(|node| node.due);
-        let mending = self.wants_mending().then_some(self.mend_due);
-        nodes.chain(mending).min().unwrap_or(BootTime::at(Duration::MAX))
+        nodes.chain(self.mending_due()).min().unwrap_or(BootTime::at(Duration::MAX))
     }
 
-    fn wants_mending(&self) -> bool {
-        // Once at each start while there is root: what was proven may not have been noted.
-        let is_first = self.mend_due == BootTime::default();
-        let lacks =
-            |local: &Local| !local.break_glass || local.rekey_unfinished || (is_first && local.root_token);
-        !self.is_mending
-            && self.nodes.iter().any(|node| node.status.is_unsealed() && node.status.is_unsealed_by_shares())
-            && self.local.as_ref().is_some_and(|local| local.shares.found > 0 && lacks(local))
+    fn mending_due(&self) -> Option<BootTime> {
+        self.mending.due(self.any_unsealed(), self.local.as_ref())
     }
 
-    /// What wants a root token has not been tried yet: whoever waits for readiness may revoke that token next.
-    fn is_settling(&self) -> bool {
-        let is_first = self.mend_due == BootTime::default();
-        is_first && (self.local.is_none() || self.is_mending || self.wants_mending())
+    fn any_unsealed(&self) -> bool {
+        self.nodes.iter().any(|node| node.status.is_unsealed())
     }
 
     async fn take_in(
@@ -246,14 +162,14 @@ impl Watch {
     ) -> Result<(), UnsealerError> {
         let (index, done) = match event {
             Event::Mended(result) => {
-                self.note_mended(result);
+                self.mending.end(result, self.local.as_ref());
                 return self.tolerate(Self::refresh_local);
             }
             Event::Looked(index, Err(error)) => {
-                self.nodes[index].is_busy = false;
-                let address = self.nodes[index].status.address.clone();
-                self.note(index, NodeStatus::unreachable(address, error.to_string()));
-                self.back_off(index);
+                let node = &mut self.nodes[index];
+                node.is_busy = false;
+                node.note(NodeStatus::unreachable(node.status.address.clone(), error.to_string()));
+                node.back_off();
                 return Ok(());
             }
             Event::Looked(index, Ok(status)) => (index, self.looked(index, &status, tasks, shutdown).await),
@@ -265,10 +181,11 @@ impl Watch {
                 Ok(())
             }
             Err(UnsealerError::Stopped(_)) => Ok(()),
-            Err(error) if self.may_pass(&error) => {
-                self.nodes[index].is_busy = false;
-                self.complain(index, &error);
-                self.back_off(index);
+            Err(error) if may_pass(&error, self.succeeded) => {
+                let node = &mut self.nodes[index];
+                node.is_busy = false;
+                node.complain(&error);
+                node.back_off();
                 Ok(())
             }
             Err(error) => Err(error),
@@ -284,15 +201,11 @@ impl Watch {
     ) -> Result<(), UnsealerError> {
         let node = &mut self.nodes[index];
         node.is_busy = false;
-        node.due = BootTime::now() + LOOK_EVERY;
+        node.look_again();
         let found = NodeStatus::of(node.status.address.clone(), status);
         self.hold_if_sealed_by_hand(index, &found)?;
-        let was_unsealed = found.is_unsealed();
-        self.note(index, found);
+        self.nodes[index].note(found);
         self.note_hold()?;
-        if was_unsealed {
-            self.nodes[index].failures = 0;
-        }
         let all: Vec<NodeState> = self.nodes.iter().map(|node| node.status.state).collect();
         let mut stored = self.store.stored()?;
         if stored == Stored::Received && self.store.try_lock()?.is_some() {
@@ -374,24 +287,6 @@ impl Watch {
         }
     }
 
-    /// Takes in how a node is: a line where its state changed, and none in between.
-    fn note(&mut self, index: usize, found: NodeStatus) {
-        let node = &mut self.nodes[index];
-        if node.status.state != found.state {
-            if let Some(error) = &found.error {
-                tracing::warn!("{} is {}: {error}", found.address, found.state);
-            } else {
-                tracing::info!("{} is {}", found.address, found.state);
-            }
-        }
-        // Another server, or one unsealed by hand, may stand there now.
-        if found.state != NodeState::Sealed {
-            node.refused = None;
-        }
-        let last_unseal = node.status.last_unseal.take();
-        node.status = NodeStatus { last_unseal, ..found };
-    }
-
     /// A seal that came without a restart is an operator's order to everything: it is kept, across restarts too.
     fn hold_if_sealed_by_hand(&self, index: usize, found: &NodeStatus) -> Result<(), KeyStoreError> {
         if self.reseal_policy == ResealPolicy::Hold && found.was_sealed_by_hand(&self.nodes[index].status) {
@@ -441,20 +336,6 @@ impl Watch {
         }
     }
 
-    fn note_mended(&mut self, result: Result<(), UnsealerError>) {
-        self.is_mending = false;
-        // Without a root token there is nothing to do it with; one may be put there later.
-        self.mend_due = BootTime::now() + MEND_AGAIN_AFTER;
-        if let Err(error) = result {
-            let what = if self.local.as_ref().is_some_and(|local| local.rekey_unfinished) {
-                "a rekey was cut off, and cannot be finished now; unsealer rekey tries it again"
-            } else {
-                "there is no break-glass credential that was proven, and none could be with the root token that is here"
-            };
-            tracing::warn!("{what}: {}", with_causes(&error));
-        }
-    }
-
     fn refresh_local(&mut self) -> Result<(), KeyStoreError> {
         self.local = Some(Local::of(&self.store)?);
         Ok(())
@@ -474,41 +355,12 @@ impl Watch {
         }
     }
 
-    /// Whether a later look may find it better without anyone doing anything.
-    fn may_pass(&self, error: &UnsealerError) -> bool {
-        let passes = |error: &VaultError| error.is_transient() || error.exit() != Exit::Denied;
-        match error {
-            UnsealerError::Init(InitError::Vault(error))
-            | UnsealerError::Unseal(UnsealError::Vault(error))
-            | UnsealerError::Vault(error) => passes(error),
-            UnsealerError::Unseal(UnsealError::Unsettled | UnsealError::NotInitialised) => true,
-            // A disk that was good once.
-            UnsealerError::KeyStore(KeyStoreError::File(_)) => self.succeeded,
-            _ => false,
-        }
-    }
-
-    /// Says what is amiss with a node, once while it lasts.
-    fn complain(&self, index: usize, error: &UnsealerError) {
-        let (address, text) = (&self.nodes[index].status.address, with_causes(error));
-        if self.nodes[index].failures == 0 {
-            tracing::warn!("{address}: {text}");
-        } else {
-            tracing::debug!("{address}: {text}");
-        }
-    }
-
-    fn back_off(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        node.due = BootTime::now() + AWAY_DELAYS.delay(node.failures, Jitter::draw());
-        node.failures = node.failures.saturating_add(1);
-    }
-
     fn report(&self, status: &mut StatusFile) {
         let unsealed = self.nodes.iter().all(|node| node.status.is_unsealed());
+        let is_settling = self.mending.is_settling(self.any_unsealed(), self.local.as_ref());
         let state = if self.nodes.iter().any(|node| node.status.state == NodeState::Unknown) {
             "starting"
-        } else if unsealed && self.is_settling() {
+        } else if unsealed && is_settling {
             "every node is unsealed, and the break-glass credential is being seen to"
         } else if unsealed {
             "every node is unsealed"
@@ -521,18 +373,12 @@ impl Watch {
         };
         let nodes = self.nodes.iter().map(|node| &node.status).collect();
         status.report(
-            unsealed && !self.is_settling(),
+            unsealed && !is_settling,
             state,
             FRESH_FOR,
             Details { nodes, local: self.local.as_ref() },
         );
     }
-}
-
-/// What wants a root token: the end of a rekey that was cut off, and the break-glass credential.
-async fn mend(client: &VaultClient, store: &KeyStore) -> Result<(), UnsealerError> {
-    rekey::resume(client, store).await?;
-    break_glass::ensure(client, store).await.map(drop)
 }
 
 fn rfc3339_now() -> String {
@@ -541,7 +387,6 @@ fn rfc3339_now() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::NodeState::{NotInitialised, Sealed, Unknown, Unreachable, Unsealed as Open};
     use super::*;
 
     fn watch(dir: &tempfile::TempDir) -> Watch {
@@ -558,54 +403,15 @@ mod tests {
         Watch::new(client.clone(), client, store, ResealPolicy::Hold)
     }
 
-    fn node(state: NodeState) -> NodeStatus {
-        NodeStatus { state, ..NodeStatus::unknown("http://vault".to_owned()) }
-    }
-
-    #[test]
-    fn one_named_node_is_initialised_and_only_where_no_other_is() {
-        let at = |nodes: &[NodeState], stored| decide(0, nodes, true, stored, false);
-        assert_eq!(at(&[NotInitialised], Stored::Nothing), Action::Initialise);
-        assert_eq!(at(&[NotInitialised, Unreachable], Stored::Requested), Action::Initialise);
-        assert_eq!(at(&[NotInitialised, Unknown], Stored::Nothing), Action::Wait);
-        assert_eq!(at(&[NotInitialised, Open], Stored::Nothing), Action::Odd(Oddity::KeysElsewhere));
-        assert_eq!(at(&[NotInitialised, Open], Stored::Keys), Action::Wait);
-        assert_eq!(at(&[NotInitialised], Stored::Keys), Action::Odd(Oddity::Occupied));
-        assert_eq!(decide(1, &[Open, NotInitialised], true, Stored::Nothing, false), Action::Wait);
-    }
-
-    #[test]
-    fn a_sealed_node_is_unsealed_unless_it_is_held_or_does_so_itself() {
-        let at = |by_shares, stored, held| decide(0, &[Sealed], by_shares, stored, held);
-        assert_eq!(at(true, Stored::Keys, false), Action::Unseal);
-        assert_eq!(at(true, Stored::Keys, true), Action::Wait);
-        assert_eq!(at(false, Stored::Nothing, false), Action::Wait);
-        assert_eq!(at(true, Stored::Nothing, false), Action::Odd(Oddity::KeysElsewhere));
-        assert_eq!(at(true, Stored::Requested, false), Action::Odd(Oddity::AnswerLost));
-        assert_eq!(decide(0, &[Open], true, Stored::Nothing, false), Action::Wait);
-    }
-
-    #[test]
-    fn a_refusal_is_forgotten_when_the_node_was_away_or_unsealed() {
-        let dir = tempfile::tempdir().unwrap();
-        for between in [Unreachable, Open] {
-            let mut watch = watch(&dir);
-            watch.nodes[0].refused = Some(7);
-            watch.note(0, node(Sealed));
-            assert_eq!(watch.nodes[0].refused, Some(7));
-            watch.note(0, node(between));
-            assert_eq!(watch.nodes[0].refused, None);
-        }
-    }
-
     #[test]
     fn only_a_seal_without_a_restart_is_an_order() {
         let dir = tempfile::tempdir().unwrap();
         let mut watch = watch(&dir);
+        let found = |state| NodeStatus { state, ..NodeStatus::unknown("http://vault".to_owned()) };
         // No connection that is known: the server may have restarted.
-        for before in [Open, Sealed] {
-            watch.note(0, node(before));
-            watch.hold_if_sealed_by_hand(0, &node(Sealed)).unwrap();
+        for before in [NodeState::Unsealed, NodeState::Sealed] {
+            watch.nodes[0].note(found(before));
+            watch.hold_if_sealed_by_hand(0, &found(NodeState::Sealed)).unwrap();
         }
         assert!(!watch.store.is_held().unwrap());
     }
@@ -620,20 +426,5 @@ mod tests {
         watch.note_oddity(Oddity::KeysElsewhere).unwrap();
         drop(lock);
         assert!(watch.note_oddity(Oddity::KeysElsewhere).is_err());
-    }
-
-    #[test]
-    fn what_may_pass_is_told_from_what_does_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut watch = watch(&dir);
-        let store_error = || {
-            let missing = secret_file::read_text(std::path::Path::new("/nonexistent"), 1).unwrap_err();
-            UnsealerError::KeyStore(missing.into())
-        };
-        assert!(!watch.may_pass(&store_error()));
-        watch.succeeded = true;
-        assert!(watch.may_pass(&store_error()));
-        assert!(watch.may_pass(&UnsealError::Unsettled.into()));
-        assert!(!watch.may_pass(&InitError::KeysElsewhere { keys_dir: String::new() }.into()));
     }
 }

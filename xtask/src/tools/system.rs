@@ -5,12 +5,25 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::shell;
 
-/// Programs that tests and tasks run, each in a Debian package of its own name.
-const NEEDED: &[&str] = &["curl", "jq", "strace"];
+/// A program, by its name or its path, and the Debian package that brings it.
+type Program = (&'static str, &'static str);
+
+/// What tests and tasks run.
+const NEEDED: &[Program] = &[
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("dash", "dash"),
+    ("jq", "jq"),
+    ("strace", "strace"),
+    (harness::SYSTEMD_ENV_READER, "systemd"),
+];
 
 /// Makes sure that they are there: root installs what is missing with `apt-get`, others are told.
 pub(super) fn check() -> Result<()> {
-    let missing = || NEEDED.iter().copied().filter(|name| !shell::is_on_path(name)).collect::<Vec<_>>();
+    let missing = || {
+        let missing = NEEDED.iter().filter(|(program, _)| !shell::is_on_path(program));
+        missing.map(|(_, package)| *package).collect::<Vec<_>>()
+    };
     if !missing().is_empty() && shell::is_root() && shell::is_on_path("apt-get") {
         install(&missing())?;
     }

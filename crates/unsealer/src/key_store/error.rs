@@ -60,6 +60,22 @@ pub enum KeyStoreError {
         /// What is wrong, without its content.
         why: String,
     },
+    /// What it has to be put together with is not here.
+    #[error(
+        "{path} holds the server's answer with the keys, which is of no use without {pad}, and that is in none of the \
+         other keys directories: give all those that were given before"
+    )]
+    PadMissing {
+        /// What is here.
+        path: PathBuf,
+        /// What is not.
+        pad: String,
+    },
+    /// The system has no random bytes.
+    #[error(
+        "the system gives no random bytes, which hide the server's answer with the keys from each of several directories"
+    )]
+    Random(#[source] getrandom::Error),
     /// What was written is not what is read.
     #[error("{path} reads back otherwise than it was written; the answer stays in {response}")]
     NotReadBack {
@@ -87,13 +103,14 @@ impl Failure for KeyStoreError {
     fn exit(&self) -> Exit {
         match self {
             Self::File(error) => error.exit(),
-            Self::NotReadBack { .. } | Self::Busy(_) => Exit::Failed,
+            Self::NotReadBack { .. } | Self::Random(_) | Self::Busy(_) => Exit::Failed,
             Self::TooOpen { .. }
             | Self::TwoDirectories
             | Self::SameDirectory(_)
             | Self::Envelope(_)
             | Self::Encrypted { .. }
             | Self::Occupied { .. }
+            | Self::PadMissing { .. }
             | Self::Incomplete { .. }
             | Self::Response { .. } => Exit::Config,
         }

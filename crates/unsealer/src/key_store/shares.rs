@@ -95,10 +95,19 @@ impl Shares {
 impl KeyStore {
     /// The shares of this place, in the order of their numbers.
     pub(crate) fn shares(&self, place: Place) -> Result<Shares, KeyStoreError> {
+        self.read_shares(place, KEY_SHARE)
+    }
+
+    /// The recovery keys of a server that unseals itself: they make root tokens, and unseal nothing.
+    pub(crate) fn recovery_keys(&self) -> Result<Shares, KeyStoreError> {
+        self.read_shares(Place::Current, RECOVERY_SHARE)
+    }
+
+    fn read_shares(&self, place: Place, prefix: &str) -> Result<Shares, KeyStoreError> {
         let mut numbered = Vec::new();
         let mut shares = Shares::default();
         for dir in self.opened(place)?.into_iter().flatten() {
-            for (number, name) in share_files(&dir, KEY_SHARE)? {
+            for (number, name) in share_files(&dir, prefix)? {
                 let path = dir.path().join(&name);
                 match self.read_value(&dir, &name) {
                     Ok(value) => numbered.push((number, KeyShare { path, value })),
@@ -156,7 +165,7 @@ impl KeyStore {
             self.copy_shares(Place::Current, &self.made(Place::BeforeRekey)?)?;
         }
         self.take_in(&new)?;
-        self.drop_shares(Place::Rekeyed)
+        self.drop_shares(Place::Rekeyed).map(drop)
     }
 
     /// Makes copies of the share files that lie there, as they are.
@@ -185,32 +194,41 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Removes what lies there, which is not the current place.
-    pub(crate) fn drop_shares(&self, place: Place) -> Result<(), KeyStoreError> {
-        let Some(name) = place.directory() else { return Ok(()) };
+    /// Removes what lies there, which is not the current place, and the directory; `false` where there was none.
+    pub(crate) fn drop_shares(&self, place: Place) -> Result<bool, KeyStoreError> {
+        let Some(name) = place.directory() else { return Ok(false) };
+        let mut dropped = false;
         for (parent, dir) in self.dirs.iter().zip(self.opened(place)?) {
             let Some(dir) = dir else { continue };
             for (_, share) in share_files(&dir, KEY_SHARE)? {
                 dir.remove(&share)?;
             }
             parent.remove_directory(name)?;
+            dropped = true;
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// The value of a file, decrypted where its name says so.
     pub(super) fn read_value(&self, dir: &SecretDir, name: &str) -> Result<SecretString, KeyStoreError> {
-        // A damaged share is the server's to refuse: the others may do.
-        let text = |bytes: &SecretSlice<u8>| String::from_utf8_lossy(bytes.expose_secret()).trim().to_owned();
-        Ok(text(&self.read_bytes(dir, name)?).into())
+        Ok(text(&self.read_bytes(dir, name)?))
     }
 
     pub(super) fn read_bytes(&self, dir: &SecretDir, name: &str) -> Result<SecretSlice<u8>, KeyStoreError> {
-        let content = dir.read(name, MAX_FILE)?;
+        self.opened_up(&dir.path().join(name), name, dir.read(name, MAX_FILE)?)
+    }
+
+    /// What is in this content, which is decrypted where its `name` says so.
+    pub(super) fn opened_up(
+        &self,
+        path: &Path,
+        name: &str,
+        content: SecretSlice<u8>,
+    ) -> Result<SecretSlice<u8>, KeyStoreError> {
         if !name.ends_with(AGE) {
             return Ok(content);
         }
-        let encrypted = |cause| KeyStoreError::Encrypted { path: dir.path().join(name), cause };
+        let encrypted = |cause| KeyStoreError::Encrypted { path: path.to_owned(), cause };
         self.envelope.open(content.expose_secret()).map_err(encrypted)
     }
 
@@ -265,6 +283,11 @@ impl KeyStore {
         let made = self.dirs.iter().map(|dir| SecretDir::create(&dir.path().join(name), 0o700));
         Ok(made.collect::<Result<_, _>>()?)
     }
+}
+
+/// The text of a file. A damaged share is the server's to refuse: the others may do.
+pub(super) fn text(content: &SecretSlice<u8>) -> SecretString {
+    String::from_utf8_lossy(content.expose_secret()).trim().to_owned().into()
 }
 
 /// The files of key shares in a directory, and their numbers.

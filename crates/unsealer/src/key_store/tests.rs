@@ -141,6 +141,13 @@ fn shares_lie_by_turns_in_several_directories_none_of_which_can_unseal() {
     let store = opened(&[&dirs[0], &dirs[1], &dirs[2]], Envelope::default()).unwrap();
     store.prepare_init().unwrap();
     store.keep_init_response(ANSWER).unwrap();
+    // Until it is split the answer is worth nothing in any one of them.
+    let half = fs::read(dirs[0].join("init-response.json.half")).unwrap();
+    let pad = fs::read(dirs[1].join("init-response.json.pad")).unwrap();
+    assert!(half.len() == ANSWER.len() && pad.len() >= half.len());
+    assert!(!half.windows(6).chain(pad.windows(6)).any(|window| window == b"share-"));
+    assert!(store.keep_init_response(b"{}").is_err());
+    store.keep_init_response(ANSWER).unwrap();
     store.split_init_response().unwrap();
     assert_eq!(shares_in(&store, Place::Current), OLD);
     for dir in &dirs {
@@ -150,6 +157,46 @@ fn shares_lie_by_turns_in_several_directories_none_of_which_can_unseal() {
     assert!(matches!(opened(&[&dirs[0], &dirs[1]], Envelope::default()), Err(KeyStoreError::TwoDirectories)));
     let twice = opened(&[&dirs[0], &dirs[1], &dirs[0]], Envelope::default());
     assert!(matches!(twice, Err(KeyStoreError::SameDirectory(_))));
+}
+
+#[test]
+fn an_answer_waits_for_its_pad() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b, c, other] = ["a", "b", "c", "other"].map(|name| dir.path().join(name));
+    let store = opened(&[&a, &b, &c], Envelope::default()).unwrap();
+    store.prepare_init().unwrap();
+    store.keep_init_response(ANSWER).unwrap();
+    let without = opened(&[&a, &other, &c], Envelope::default()).unwrap();
+    assert_eq!(without.stored().unwrap(), Stored::Received);
+    let error = without.split_init_response().unwrap_err();
+    assert!(matches!(error, KeyStoreError::PadMissing { .. }), "{error}");
+    // In whichever order the directories are given.
+    let again = opened(&[&a, &c, &b], Envelope::default()).unwrap();
+    again.split_init_response().unwrap();
+    assert_eq!(shares_in(&again, Place::Current), OLD);
+    assert!(!b.join("init-response.json.pad").exists());
+}
+
+#[test]
+fn an_answer_that_was_written_and_has_no_name_is_found_in_every_form() {
+    for (number, encrypts) in [(1, false), (1, true), (3, false), (3, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (identity, recipient) = envelope::tests::key_pair(dir.path(), "identity");
+        let recipients = if encrypts { vec![recipient] } else { Vec::new() };
+        let dirs: Vec<_> = (0..number).map(|index| dir.path().join(format!("keys-{index}"))).collect();
+        let dirs: Vec<&Path> = dirs.iter().map(PathBuf::as_path).collect();
+        let store = opened(&dirs, Envelope::new(&recipients, Some(&identity)).unwrap()).unwrap();
+        store.prepare_init().unwrap();
+        store.keep_init_response(ANSWER).unwrap();
+        let names = store.first().names().unwrap();
+        let name = names.iter().find(|name| name.starts_with("init-response")).unwrap();
+        fs::rename(dirs[0].join(name), dirs[0].join("..tmp-0123456789abcdef")).unwrap();
+        assert_eq!(store.stored().unwrap(), Stored::Requested);
+        assert!(store.recover_init_response().unwrap());
+        store.split_init_response().unwrap();
+        assert_eq!(shares_in(&store, Place::Current), OLD);
+        assert!(!store.recover_init_response().unwrap());
+    }
 }
 
 #[test]
@@ -165,7 +212,14 @@ fn encrypted_shares_are_nowhere_in_the_clear_and_can_be_read_again() {
     assert!(keys.join("init-response.json.age").exists());
     store.split_init_response().unwrap();
     assert_eq!(shares_in(&store, Place::Current), OLD);
-    for entry in fs::read_dir(&keys).unwrap().flatten() {
+    let credential = Credential { role_id: "role".into(), secret_id: "share-of-glass".into() };
+    store.keep_break_glass_credential(&credential).unwrap();
+    let read = store.break_glass_credential().unwrap().unwrap();
+    assert_eq!(read.secret_id.expose_secret(), "share-of-glass");
+    let glass = fs::read(keys.join("break-glass/secret_id.age")).unwrap();
+    assert!(glass.starts_with(b"age-encryption.org/v1"));
+    assert!(!keys.join("break-glass/secret_id").exists());
+    for entry in fs::read_dir(&keys).unwrap().flatten().filter(|entry| entry.file_name() != "break-glass") {
         let content = fs::read(entry.path()).unwrap();
         assert!(!content.windows(6).any(|window| window == b"share-"), "{}", entry.path().display());
         assert!(entry.path().extension().is_some_and(|ending| ending == "age"));
@@ -173,6 +227,7 @@ fn encrypted_shares_are_nowhere_in_the_clear_and_can_be_read_again() {
     // Without the identity they are there, and each says why it cannot be used.
     let blind = opened(&[&keys], Envelope::default()).unwrap();
     assert_eq!(blind.stored().unwrap(), Stored::Keys);
+    assert!(blind.has_break_glass_credential().unwrap() && blind.break_glass_credential().is_err());
     let shares = blind.shares(Place::Current).unwrap();
     assert!(shares.is_empty() && shares.unreadable.len() == 5);
     assert!(shares.unreadable[0].1.contains("--age-identity-file"), "{:?}", shares.unreadable[0]);

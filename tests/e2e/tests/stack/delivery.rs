@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::{Outcome, run, wait_until};
 use serde_json::Value;
 
-use crate::crew::{Crew, SOON, spawn};
+use crate::crew::{Crew, SOON, own_secret_policy, spawn};
 
 const FILES: [&str; 3] = ["role_id", "secret_id", "accessor"];
 
@@ -103,51 +103,71 @@ fn mode_owner_and_group_are_as_told_and_follow_a_change() {
 /// one that was delivered.
 #[test]
 fn nobody_ever_reads_half_a_delivery() {
-    const DELIVERIES: usize = 200;
+    const ROUNDS: usize = 25;
     let crew = Crew::new();
-    for other in ["user", "user_db"] {
-        fs::remove_file(crew.path(&format!("policies/{other}-policy.hcl"))).unwrap();
+    let services: Vec<String> = (0..8).map(|number| format!("service{number}")).collect();
+    fs::remove_dir_all(crew.path("policies")).unwrap();
+    for service in &services {
+        crew.write_policy(service, &own_secret_policy(service));
     }
     let _tmpfs = on_tmpfs(&crew);
     crew.initialise();
     crew.apply().success();
     let root = crew.root_token();
-    let directory = crew.path("approle/chat");
     let is_over = AtomicBool::new(false);
-    let (delivered, read) = std::thread::scope(|scope| {
-        let watchers: Vec<_> = (0..2).map(|_| scope.spawn(|| watch(&directory, &is_over))).collect();
-        let mut delivered = BTreeMap::new();
-        for _ in 0..DELIVERIES {
-            delivered.insert(crew.read("approle/chat/role_id"), crew.read("approle/chat/secret_id"));
-            let gone = crew.vault.api("DELETE", "/v1/auth/approle/role/chat", &root, &Value::Null);
-            assert_eq!(gone.0, 204);
-            crew.apply().success();
+    let mut delivered = BTreeMap::new();
+    let mut note = || {
+        for service in &services {
+            let read = |name| crew.read(&format!("approle/{service}/{name}"));
+            delivered.insert(read("role_id"), read("secret_id"));
         }
-        delivered.insert(crew.read("approle/chat/role_id"), crew.read("approle/chat/secret_id"));
+    };
+    let read = std::thread::scope(|scope| {
+        let directories: Vec<_> = services.iter().map(|name| crew.path(&format!("approle/{name}"))).collect();
+        let is_over = &is_over;
+        let watchers = [0, 1].map(|half| {
+            let mine: Vec<_> = directories.iter().skip(half).step_by(2).cloned().collect();
+            scope.spawn(move || watch(&mine, is_over))
+        });
+        note();
+        for _ in 0..ROUNDS {
+            for service in &services {
+                let role = format!("/v1/auth/approle/role/{service}");
+                assert_eq!(crew.vault.api("DELETE", &role, &root, &Value::Null).0, 204);
+            }
+            crew.apply().success();
+            note();
+        }
         is_over.store(true, Ordering::Relaxed);
-        (delivered, watchers.into_iter().flat_map(|watcher| watcher.join().unwrap()).collect::<Vec<_>>())
+        watchers.into_iter().flat_map(|watcher| watcher.join().unwrap()).collect::<Vec<_>>()
     });
-    assert_eq!(delivered.len(), DELIVERIES + 1, "every delivery was of another role");
-    assert!(read.len() > DELIVERIES, "the watchers saw {} changes", read.len());
+    assert_eq!(delivered.len(), (ROUNDS + 1) * services.len(), "every delivery was of another role");
+    assert!(read.len() > ROUNDS * services.len() / 2, "the watchers saw {} changes", read.len());
     for (role_id, secret_id) in read {
         assert_eq!(delivered.get(&role_id), Some(&secret_id), "a pair that was never delivered: {role_id}");
     }
-    assert_eq!(crew.login("chat"), 200);
+    for service in &services {
+        assert_eq!(crew.login(service), 200);
+    }
 }
 
-/// Reads the pair again and again, as anything can that opens the set first; gives each that differs from the one
+/// Reads the pairs again and again, as anything can that opens the set first; gives each that differs from the one
 /// before. Each file by itself is read too: it is never a part, and there at the second attempt at the latest, since
 /// what is replaced between the steps of one opening is gone.
-fn watch(directory: &Path, is_over: &AtomicBool) -> Vec<(String, String)> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    while !is_over.load(Ordering::Relaxed) {
+fn watch(directories: &[PathBuf], is_over: &AtomicBool) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut last = BTreeMap::new();
+    for directory in directories.iter().cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
         let set = directory.join(fs::read_link(directory.join("..data")).expect("there always is a set"));
+        let read = |name| fs::read_to_string(set.join(name)).ok();
         // What is replaced between the two is gone as a whole.
-        if let (Ok(role_id), Ok(secret_id)) =
-            (fs::read_to_string(set.join("role_id")), fs::read_to_string(set.join("secret_id")))
-            && pairs.last() != Some(&(role_id.clone(), secret_id.clone()))
+        if let Some(pair) = read("role_id").zip(read("secret_id"))
+            && last.insert(directory, pair.clone()).as_ref() != Some(&pair)
         {
-            pairs.push((role_id, secret_id));
+            pairs.push(pair);
         }
         for name in FILES {
             let read = || fs::read_to_string(directory.join(name));

@@ -128,6 +128,7 @@ impl Inner {
 }
 
 /// That moment by the wall clock as it is now; `None` for never.
+#[expect(clippy::disallowed_methods, reason = "people are told the time by the clock on their wall")]
 fn unix(moment: BootTime) -> Option<u64> {
     let (now, wall) = (BootTime::now(), SystemTime::now());
     let then = match moment.saturating_since(now) {

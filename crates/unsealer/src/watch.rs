@@ -381,6 +381,7 @@ impl Watch {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "people are told the time by the clock on their wall")]
 fn rfc3339_now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }

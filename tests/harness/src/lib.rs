@@ -22,6 +22,7 @@ mod tools;
 mod trace;
 mod vault;
 mod wait;
+mod wall_clock;
 
 pub use canary::{Canary, CommandLineWatch, Finding};
 pub use durability::{NotDurable, Step};
@@ -42,3 +43,4 @@ pub use tools::{
 pub use trace::{Call, Trace, trace, under_strace};
 pub use vault::{Storage, Vault, VaultOptions};
 pub use wait::{give_up, wait_until};
+pub use wall_clock::{EMULATOR, FAKETIME, WallClock};

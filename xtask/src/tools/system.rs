@@ -13,7 +13,9 @@ const NEEDED: &[Program] = &[
     ("bash", "bash"),
     ("curl", "curl"),
     ("dash", "dash"),
+    (harness::FAKETIME, "faketime"),
     ("jq", "jq"),
+    (harness::EMULATOR, "qemu-user"),
     ("strace", "strace"),
     (harness::SYSTEMD_ENV_READER, "systemd"),
 ];

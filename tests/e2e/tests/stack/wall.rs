@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{Daemon, Signal, Storage, VaultOptions, run, server_command, wait_until};
+use harness::{Daemon, Signal, Storage, VaultOptions, WallClock, run, server_command, wait_until};
 
 use serde_json::Value;
 
@@ -41,13 +41,18 @@ impl Stack {
     }
 
     fn on(crew: Crew, own_life: &str) -> Self {
+        Self::at(crew, own_life, |command| command)
+    }
+
+    /// Each of its daemons as `command` has it started.
+    fn at(crew: Crew, own_life: &str, command: impl Fn(Command) -> Command) -> Self {
         crew.write("vaultcrew.toml", LIVES);
         crew.initialise();
         let root = crew.root_token();
-        let bootstrap = spawn(bootstrap(&crew, own_life));
+        let bootstrap = spawn(command(bootstrap(&crew, own_life)));
         assert!(wait_until(SOON, || crew.health().code() == 0), "{}", bootstrap.log());
         fs::remove_file(crew.path("root/root-token")).unwrap();
-        let agents = SERVICES.map(|service| spawn(agent(&crew, service))).into();
+        let agents = SERVICES.map(|service| spawn(command(agent(&crew, service)))).into();
         let stack = Self { crew, root, unsealer: None, bootstrap, agents };
         stack.is_well_within("at the start", SOON, SOON);
         stack
@@ -150,6 +155,26 @@ fn vault_is_sealed_for_longer_than_every_life() {
     run(&mut stack.crew.unsealer("unseal")).success();
     stack.crew.vault.wait_for_health(200).unwrap();
     stack.is_well("after a sealed Vault");
+    stack.end();
+}
+
+/// That of bootstrap and of the agents, while what they judge by, Vault's, goes on.
+#[test]
+fn the_wall_clock_is_set_back_and_forth() {
+    let clock = WallClock::new();
+    let stack = Stack::at(Crew::new(), OWN, |command| clock.on(&command));
+    let last_line = |daemon: &Daemon| daemon.log().lines().next_back().unwrap_or_default().to_owned();
+    for step in ["+2h", "-400d", "+400d", "+0"] {
+        clock.step(step);
+        // Longer than a secret ID lives and than a token does without renewal: all is replaced meanwhile.
+        let is_ill = || SERVICES.iter().any(|service| stack.crew.login(service) != 200);
+        assert!(!wait_until(LONG / 2, is_ill), "{step}\n{}", stack.bootstrap.log());
+        stack.is_well(&format!("with the clock at {step}, as it logs: {}", last_line(&stack.bootstrap)));
+    }
+    let log = stack.bootstrap.log();
+    assert!(log.matches("approle/chat: half of the secret ID's life was over").count() >= 6, "{log}");
+    let years: std::collections::BTreeSet<&str> = log.lines().filter_map(|line| line.get(..4)).collect();
+    assert!(years.len() >= 2, "its clock was not set: {years:?}");
     stack.end();
 }
 

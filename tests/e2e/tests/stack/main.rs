@@ -13,6 +13,7 @@ mod disk;
 mod durable;
 mod env_files;
 mod freshness;
+mod garbage;
 mod help;
 mod hurt;
 mod interrupted;

@@ -27,5 +27,6 @@ mod refusals;
 mod restart;
 mod root;
 mod secrets;
+mod tls;
 mod verify;
 mod workflow;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 use vaultrs::api::token::requests::{RenewTokenSelfRequest, RevokeTokenSelfRequest};

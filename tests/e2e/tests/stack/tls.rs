@@ -25,8 +25,10 @@ fn listener(dir: &Path, address: SocketAddr, name: &str, authority: &CertifiedIs
     fs::write(&certificate_file, certificate.pem()).unwrap();
     fs::write(&key_file, key.serialize_pem()).unwrap();
     format!(
-        "listener \"tcp\" {{\n  address = \"{address}\"\n  tls_cert_file = {certificate_file:?}\n  \
-         tls_key_file = {key_file:?}\n}}\n"
+        "listener \"tcp\" {{\n  address = \"{address}\"\n  tls_cert_file = \"{}\"\n  \
+         tls_key_file = \"{}\"\n}}\n",
+        certificate_file.display(),
+        key_file.display()
     )
 }
 

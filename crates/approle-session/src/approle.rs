@@ -167,8 +167,13 @@ impl AppRole {
     /// Whether there is no token, and nothing but other credentials will change that.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.client().is_none()
-            && matches!(self.session.reason(), Reason::Refused | Reason::Denied | Reason::NoCredentials)
+        let is_refused = match self.session.reason() {
+            Reason::Refused | Reason::Denied => true,
+            // So it begins, before anything was looked for.
+            Reason::NoCredentials => matches!(self.problem, Some(Problem::Credentials(_))),
+            Reason::Unavailable => false,
+        };
+        is_refused && self.client().is_none()
     }
 
     /// Waits for the first login and gives a client that speaks with its token.

@@ -113,3 +113,13 @@ pub async fn unsealed(client: &VaultClient, by: Instant) -> Result<(), VaultErro
         Err(error) => Err(error),
     }
 }
+
+/// `GET sys/health` of the active node: whether it is there and unsealed. It needs no token, and no audit device records
+/// it; an answer that says neither, as in a namespace that does not have the path, is one.
+pub async fn active(client: &VaultClient, by: Instant) -> Result<(), VaultError> {
+    match client.call(Target::Leader, Plain::get("sys/health"), Retry::Idempotent, by).await {
+        Err(VaultError::Unexpected { request, status: 503, .. }) => Err(VaultError::Sealed { request }),
+        Err(error) if error.is_transient() => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -76,11 +76,13 @@ impl Looks {
         self.retry();
     }
 
-    /// Vault answers.
-    pub(super) fn back(&mut self) {
-        if std::mem::take(&mut self.is_away) {
+    /// Vault answers; gives whether it was away.
+    pub(super) fn back(&mut self) -> bool {
+        let was_away = std::mem::take(&mut self.is_away);
+        if was_away {
             tracing::info!("Vault is there");
         }
+        was_away
     }
 
     /// Nobody is logged in, so that nobody could look.
@@ -255,7 +257,7 @@ mod tests {
             looks.away(&VaultError::Sealed { request: request().into() });
             assert!(is_due_within(&looks, 2));
         }
-        looks.back();
+        assert!(looks.back() && !looks.back());
         looks.settle(&[delivery("chat")], vec![denied()]);
         assert!(!is_due_within(&looks, 50));
         looks.soon();

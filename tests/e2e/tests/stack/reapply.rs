@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use harness::{Signal, run, wait_until};
 
+use serde_json::Value;
+
 use crate::crew::{CHAT_KEY, Crew, SOON, own_secret_policy, spawn};
 
 /// With these lives the files are looked at every two seconds.
@@ -34,6 +36,11 @@ fn changed_files_are_applied_and_a_new_service_is_served() {
     assert!(wait_until(SOON, || crew.login("mailer") == 200), "{}", bootstrap.log());
     run(crew.agent("exec", "mailer").args(["--secret", "mailer", "--", "true"])).success();
     assert!(wait_until(SOON, || crew.health().stdout.contains("(4 services)")), "{}", bootstrap.log());
+
+    // What somebody removed from Vault is made again.
+    assert_eq!(crew.vault.api("DELETE", "/v1/auth/approle/role/chat", &root, &Value::Null).0, 204);
+    assert_eq!(crew.login("chat"), 400);
+    assert!(wait_until(SOON, || crew.login("chat") == 200), "{}", bootstrap.log());
     assert_eq!(bootstrap.terminate().code(), 0);
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use harness::{Outcome, run, wait_until};
 use serde_json::Value;
@@ -230,5 +231,46 @@ fn an_emptied_tmpfs_is_filled_again_and_a_replaced_role_is_delivered() {
     crew.write("approle/chat/secret_id", "not-what-was-delivered");
     assert!(wait_until(SOON, || crew.login("chat") == 200), "{}", bootstrap.log());
     assert!(bootstrap.log().contains("somebody had put another file there"), "{}", bootstrap.log());
+    assert_eq!(bootstrap.terminate().code(), 0);
+}
+
+/// What a kill between issuing and delivering leaves: a secret ID that is young, and that nobody has.
+#[test]
+fn a_stray_makes_room_before_another_secret_id_is_issued() {
+    let crew = Crew::new();
+    crew.write("vaultcrew.toml", "[defaults]\nsecret_id_ttl = \"24s\"\n");
+    crew.initialise();
+    crew.apply().success();
+    let root = crew.root_token();
+    let role = "/v1/auth/approle/role/chat";
+    let issue = |metadata: &str| {
+        let body = serde_json::json!({ "metadata": metadata });
+        let (status, issued) = crew.vault.api("POST", &format!("{role}/secret-id"), &root, &body);
+        assert_eq!(status, 200);
+        serde_json::json!({ "secret_id_accessor": issued["data"]["secret_id_accessor"] })
+    };
+    let is_alive = |accessor: &Value| {
+        crew.vault.api("POST", &format!("{role}/secret-id-accessor/lookup"), &root, accessor).0 == 200
+    };
+    // Half of the life of what was delivered is over.
+    let delivered = crew.read("approle/chat/secret_id");
+    assert!(!wait_until(Duration::from_secs(13), || false));
+    let stray = issue("{\"issued-by\": \"vaultcrew\"}");
+    let bootstrap = spawn(crew.bootstrap("run"));
+    let mut most = 0;
+    let is_replaced = wait_until(SOON, || {
+        most = most.max(crew.living_secret_ids("chat", &root));
+        crew.read("approle/chat/secret_id") != delivered
+    });
+    assert!(is_replaced, "{}", bootstrap.log());
+    assert!(!is_alive(&stray) && bootstrap.log().contains("destroyed a stray secret ID of chat"));
+    assert_eq!(most.max(crew.living_secret_ids("chat", &root)), 2, "{}", bootstrap.log());
+    assert_eq!(crew.login("chat"), 200);
+
+    // One that somebody else issued is none of bootstrap's business.
+    let foreign = issue("{\"issued-by\": \"somebody\"}");
+    let delivered = crew.read("approle/chat/secret_id");
+    assert!(wait_until(SOON, || crew.read("approle/chat/secret_id") != delivered), "{}", bootstrap.log());
+    assert!(is_alive(&foreign), "{}", bootstrap.log());
     assert_eq!(bootstrap.terminate().code(), 0);
 }

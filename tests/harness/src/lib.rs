@@ -28,7 +28,7 @@ pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use programs::Programs;
 pub use proxy::{Moment, Proxy, Trouble};
 pub use run::{Daemon, Outcome, run, run_within, spawn};
-pub use settings::{BIN_DIR, POSTGRES_BIN, SERVER_BIN, TOOLS_DIR};
+pub use settings::{BIN_DIR, POSTGRES_BIN, POSTGRES15_BIN, SERVER_BIN, TOOLS_DIR};
 pub use tools::{Flavour, postgres_bin, server, server_command, server_flavour, tools_dir};
 pub use vault::{Storage, Vault, VaultOptions};
 pub use wait::{give_up, wait_until};

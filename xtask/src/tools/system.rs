@@ -5,12 +5,20 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::shell;
 
-/// Programs that tests and tasks run, each in a Debian package of its own name.
-const NEEDED: &[&str] = &["curl", "jq", "strace"];
+/// A program, by its name or its path, and the Debian package that brings it.
+type Program = (&'static str, &'static str);
+
+/// What tests and tasks run.
+pub(super) const NEEDED: &[Program] = &[("curl", "curl"), ("jq", "jq"), ("strace", "strace")];
+/// What tests run besides: a PostgreSQL with TLS and the contrib modules, which no wheel has.
+pub(super) const FOR_TESTS: &[Program] = &[("/usr/lib/postgresql/15/bin/postgres", "postgresql-15")];
 
 /// Makes sure that they are there: root installs what is missing with `apt-get`, others are told.
-pub(super) fn check() -> Result<()> {
-    let missing = || NEEDED.iter().copied().filter(|name| !shell::is_on_path(name)).collect::<Vec<_>>();
+pub(super) fn check(programs: &[Program]) -> Result<()> {
+    let missing = || {
+        let missing = programs.iter().filter(|(program, _)| !shell::is_on_path(program));
+        missing.map(|(_, package)| *package).collect::<Vec<_>>()
+    };
     if !missing().is_empty() && shell::is_root() && shell::is_on_path("apt-get") {
         install(&missing())?;
     }

@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::io;
 use std::iter;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_runtime::{ConnectionError, Exit, Failure, Stopped};
 use approle_session::LoginError;
 use secret_file::FileError;
+use tokio_postgres::error::SqlState;
 use vault_client::VaultError;
 
 /// What can end db-init.
@@ -60,6 +62,48 @@ pub enum DbInitError {
     /// The administrator's password cannot be read.
     #[error("the administrator's password of --admin-password-file cannot be read")]
     PasswordFile(#[source] FileError),
+    /// `--admin-password-secret` or `--also` name no secret and key.
+    #[error("{flag} {value} cannot be used: write {form}")]
+    Place {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What it should look like.
+        form: &'static str,
+    },
+    /// The CA file cannot be read.
+    #[error("the CA file of --db-cacert (PGSSLROOTCERT) cannot be read")]
+    CaFile(#[source] FileError),
+    /// The CA file is none.
+    #[error("the CA file {path} of --db-cacert (PGSSLROOTCERT) cannot be used: {why}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A CA, and a mode that looks at no certificate.
+    #[error(
+        "--db-cacert is given, but --db-sslmode (PGSSLMODE) disable or prefer would not look at it; use verify-full or verify-ca"
+    )]
+    UnusedCa,
+    /// The system has no CA.
+    #[error("the system has no CA certificates to verify PostgreSQL's by; give --db-cacert")]
+    NoSystemCa,
+    /// TLS itself.
+    #[error("TLS cannot be set up: {0}")]
+    TlsSetup(String),
+    /// Both sides do not agree on TLS.
+    #[error(
+        "no TLS connection to PostgreSQL at {place}: {why}; check --db-sslmode, --db-cacert and --db-channel-binding"
+    )]
+    Tls {
+        /// Host and port.
+        place: String,
+        /// The driver's words.
+        why: String,
+    },
     /// The server did not come up in time.
     #[error("PostgreSQL at {place} cannot be reached (waited {waited:.0?}): {why}")]
     Unreachable {
@@ -92,8 +136,8 @@ pub enum DbInitError {
         doing: String,
         /// The server's words.
         why: String,
-        /// Whether the administrator's rights do not suffice.
-        denied: bool,
+        /// What can be done about it.
+        kind: FailureKind,
     },
     /// The database is somebody else's.
     #[error("the database {database} exists and belongs to {owner}, not to {user}; --adopt takes it over")]
@@ -105,6 +149,35 @@ pub enum DbInitError {
         /// The service's role.
         user: String,
     },
+    /// The role is not known to be the service's.
+    #[error(
+        "the role {user} exists, its password is not the one in the secret, and it does not own the database \
+         {database}: it may be somebody else's; choose another name in the .env file, or --adopt the role, which \
+         sets its password"
+    )]
+    ForeignRole {
+        /// The role.
+        user: String,
+        /// The service's database.
+        database: String,
+    },
+    /// What is there cannot be changed to what was asked for.
+    #[error(
+        "the database {database} has the {what} {has}, not {wanted}, and that cannot be changed afterwards"
+    )]
+    Fixed {
+        /// The database.
+        database: String,
+        /// Which of its properties.
+        what: &'static str,
+        /// As it is.
+        has: String,
+        /// As it is to be.
+        wanted: String,
+    },
+    /// The reader would be the owner.
+    #[error("--read-only-role {0} is the service's own role, which may write")]
+    ReaderIsUser(String),
     /// The role is more than a service's.
     #[error(
         "the role {user} exists with rights that no service needs (superuser, createrole, createdb, replication, \
@@ -114,6 +187,37 @@ pub enum DbInitError {
         /// The role.
         user: String,
     },
+    /// A rotation before there is a role.
+    #[error("there is no role {user} whose password could be rotated; run db-init first")]
+    NothingToRotate {
+        /// The role.
+        user: String,
+    },
+    /// The AppRole may not write a secret.
+    #[error(
+        "the AppRole may not write the secret {path}, as a rotation must: its policy needs read and update on {data}"
+    )]
+    MayNotWrite {
+        /// Its path, with the mount.
+        path: String,
+        /// Its path for the API.
+        data: String,
+    },
+    /// A secret was not written.
+    #[error("the new password cannot be written to the secret {path}; run rotate again")]
+    WriteSecret {
+        /// Its path, with the mount.
+        path: String,
+        /// Vault's answer.
+        #[source]
+        cause: VaultError,
+    },
+    /// What the token may do cannot be found out.
+    #[error("it cannot be found out what the AppRole may write")]
+    Capabilities(#[source] VaultError),
+    /// The system has no random numbers.
+    #[error("no password can be made up: {0}")]
+    Random(getrandom::Error),
     /// The service's role cannot log in.
     #[error("the role {user} cannot log in to the database {database} at {place}: {why}")]
     Login {
@@ -125,6 +229,8 @@ pub enum DbInitError {
         database: String,
         /// The server's words.
         why: String,
+        /// What can be done about it.
+        kind: FailureKind,
     },
     /// The service's role cannot use its database.
     #[error("the role {user} cannot create a table in the database {database}: {why}")]
@@ -135,6 +241,8 @@ pub enum DbInitError {
         database: String,
         /// The server's words.
         why: String,
+        /// What can be done about it.
+        kind: FailureKind,
     },
     /// The program was told to stop before it was done.
     #[error(transparent)]
@@ -144,27 +252,117 @@ pub enum DbInitError {
     Output(#[from] io::Error),
 }
 
+/// What can be done about a failure in PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Nothing: it passes, and another attempt from the beginning may succeed.
+    Passing,
+    /// Rights are missing.
+    Denied,
+    /// Whatever the message says.
+    Other,
+}
+
+impl FailureKind {
+    pub(crate) fn of(error: &tokio_postgres::Error) -> Self {
+        if is_passing(error) {
+            Self::Passing
+        } else if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+            Self::Denied
+        } else {
+            Self::Other
+        }
+    }
+
+    const fn exit(self) -> Exit {
+        match self {
+            Self::Passing => Exit::Unavailable,
+            Self::Denied => Exit::Denied,
+            Self::Other => Exit::Failed,
+        }
+    }
+}
+
+impl DbInitError {
+    /// Whether another attempt from the beginning may succeed without anyone doing anything.
+    pub(crate) fn passes(&self) -> bool {
+        let (Self::Statement { kind, .. } | Self::Login { kind, .. } | Self::Unusable { kind, .. }) = self
+        else {
+            return false;
+        };
+        *kind == FailureKind::Passing
+    }
+}
+
 impl Failure for DbInitError {
     fn exit(&self) -> Exit {
         match self {
             Self::Connection(error) => error.exit(),
             Self::VaultLogin(error) => error.exit(),
             Self::Stopped(stopped) => stopped.exit(),
-            Self::ReadSecret { cause, .. } => cause.exit(),
-            Self::PasswordFile(error) => error.exit(),
+            Self::ReadSecret { cause, .. } | Self::WriteSecret { cause, .. } | Self::Capabilities(cause) => {
+                cause.exit()
+            }
+            Self::PasswordFile(error) | Self::CaFile(error) => error.exit(),
             Self::MissingSecret { .. }
             | Self::MissingKey { .. }
             | Self::Value { .. }
             | Self::NoHost
+            | Self::Place { .. }
+            | Self::Ca { .. }
+            | Self::UnusedCa
+            | Self::NoSystemCa
+            | Self::Tls { .. }
             | Self::ForeignDatabase { .. }
+            | Self::ForeignRole { .. }
+            | Self::Fixed { .. }
+            | Self::ReaderIsUser(_)
+            | Self::NothingToRotate { .. }
             | Self::PowerfulRole { .. } => Exit::Config,
             Self::Unreachable { .. } => Exit::Unavailable,
-            Self::AdminRefused { .. } | Self::Statement { denied: true, .. } => Exit::Denied,
-            Self::Statement { .. } | Self::Login { .. } | Self::Unusable { .. } | Self::Output(_) => {
-                Exit::Failed
+            Self::AdminRefused { .. } | Self::MayNotWrite { .. } => Exit::Denied,
+            // A user who is refused is no lack of the administrator's rights.
+            Self::Login { kind, .. } if *kind != FailureKind::Passing => Exit::Failed,
+            Self::Unusable { kind, .. } if *kind != FailureKind::Passing => Exit::Failed,
+            Self::Statement { kind, .. } | Self::Login { kind, .. } | Self::Unusable { kind, .. } => {
+                kind.exit()
             }
+            Self::TlsSetup(_) | Self::Random(_) | Self::Output(_) => Exit::Failed,
         }
     }
+}
+
+/// Whether it passes by itself: the connection or the server went away, or others were in the way.
+pub(crate) fn is_passing(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => is_passing_code(code),
+        None => error.is_closed() || is_of_the_network(error),
+    }
+}
+
+fn is_passing_code(code: &SqlState) -> bool {
+    [
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        // The template is being copied from, or connected to.
+        SqlState::OBJECT_IN_USE,
+        // Somebody without our lock made the same at this instant; the next look sees it.
+        SqlState::DUPLICATE_DATABASE,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::UNIQUE_VIOLATION,
+    ]
+    .contains(code)
+}
+
+/// The driver reports its own refusals, too, as I/O errors, but of the kind of an invalid input: an answer
+/// that it does not understand, a server that does not know the password. TLS' own are of invalid data.
+fn is_of_the_network(error: &(dyn Error + 'static)) -> bool {
+    chain(error)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| !matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
 
 /// What the server said, or what the innermost cause was: tokio-postgres' own words are "db error".
@@ -178,4 +376,39 @@ pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
 /// The error and its causes, the innermost last.
 pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     iter::successors(Some(error), |error| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn the_network_may_recover() {
+        for kind in [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::NotFound,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::TimedOut,
+        ] {
+            assert!(is_of_the_network(&Outer(kind.into())), "{kind}");
+        }
+        assert!(!is_of_the_network(&Outer(io::ErrorKind::InvalidInput.into())));
+        assert!(!is_of_the_network(&Outer(io::ErrorKind::InvalidData.into())));
+        assert!(!is_of_the_network(&std::fmt::Error));
+    }
+
+    #[test]
+    fn a_server_that_starts_or_stops_is_waited_for() {
+        for code in ["57P03", "53300", "57P01", "57P02"] {
+            assert!(is_passing_code(&SqlState::from_code(code)), "{code}");
+        }
+        // A full disk stays full until somebody acts.
+        for code in ["28P01", "28000", "3D000", "53100", "42501"] {
+            assert!(!is_passing_code(&SqlState::from_code(code)), "{code}");
+        }
+    }
 }

@@ -12,6 +12,8 @@
 mod args;
 mod error;
 mod grants;
+#[cfg(test)]
+mod hostile;
 mod inside;
 mod login;
 mod make;

@@ -84,6 +84,7 @@ impl Checking<'_> {
         }
         for (place, capability) in placed(stanza) {
             let (rule, why) = match capability {
+                "update" if self.is_to_write(stanza.pattern()) => continue,
                 "create" | "update" | "patch" => (
                     Rule::PolicyWrite,
                     format!(

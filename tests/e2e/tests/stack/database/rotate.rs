@@ -13,11 +13,14 @@ use crate::crew::{Crew, PASSWORD};
 fn stack(version: PostgresVersion) -> (Crew, Postgres) {
     let crew = Crew::new();
     crew.initialise();
-    crew.write("vaultcrew.toml", "[keys]\n\"USER_DB_*\" = [\"user\", \"user_db\"]\n");
+    crew.write("vaultcrew.toml", "[keys]\n\"USER_DB_*\" = [\"user\", \"user_db\"]\n[services.user_db_rotate]\nrotates = [\"user\", \"user_db\"]\n");
     let both = ["user", "user_db"]
         .map(|name| format!("path \"secret/data/{name}\" {{\n  capabilities = [\"read\", \"update\"]\n}}\n"));
     crew.write_policy("user_db_rotate", &both.concat());
+    let checked = ["check", "--env-file", ".env", "--policies-dir", "policies"];
+    run(crew.programs.bootstrap().args(checked).current_dir(crew.path(""))).success();
     crew.apply().success();
+    run(&mut crew.bootstrap("verify")).success();
     let postgres = Postgres::start(version);
     run(&mut db_init(&crew, &postgres)).success();
     (crew, postgres)

@@ -144,8 +144,8 @@ async fn make_the_right_objects(seed: u8) {
             let sql =
                 "CREATE TABLE t (n int); DROP TABLE t; SELECT current_user || ' ' || current_database()";
             let login = postgres.psql(&target.user, password, &target.database, sql);
-            let seen = login.unwrap_or_else(|error| panic!("{target:?} {password:?}: {error}"));
-            assert_eq!(seen, format!("{} {}", target.user, target.database).trim_end(), "{target:?}");
+            let answer = login.unwrap_or_else(|error| panic!("{target:?} {password:?}: {error}"));
+            assert_eq!(answer, format!("{} {}", target.user, target.database).trim_end(), "{target:?}");
             databases.insert(target.database.clone());
         } else {
             let statements = grants::statements(target, &objects, &nothing).unwrap();

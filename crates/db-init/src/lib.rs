@@ -11,6 +11,7 @@
 
 mod args;
 mod error;
+mod failure;
 mod grants;
 #[cfg(test)]
 mod hostile;
@@ -27,7 +28,8 @@ mod tls;
 mod verifier;
 
 pub use args::Args;
-pub use error::{DbInitError, FailureKind};
+pub use error::DbInitError;
+pub use failure::FailureKind;
 
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ use secrecy::SecretString;
 use tracing::Instrument as _;
 use vault_client::VaultClient;
 
-use crate::args::{Command, RotateArgs};
+use crate::args::Command;
 use crate::report::{Answer, Report};
 use crate::server::Server;
 use crate::target::Target;
@@ -96,42 +98,51 @@ struct Service<'a> {
 
 impl Service<'_> {
     async fn run(&self, shutdown: &Shutdown) -> Result<Answer, DbInitError> {
-        if let Some(Command::Rotate(rotate)) = &self.args.command {
-            return self.rotate(rotate, shutdown).await;
-        }
-        let (target, server) = self
-            .with_vault(shutdown, async |client: VaultClient| {
-                let secret = target::read_secret(&client, &self.args.kv_mount, self.name).await?;
-                let target = Target::of(self.name, &self.args.kv_mount, &secret.values)?;
-                let server = self.server(&client, &target).await?;
-                Ok((target, server))
-            })
-            .await?;
-        // The next run finishes what one that is stopped began.
-        let work = async {
-            match self.args.command {
-                None => make::make(&server, &target, &self.args.objects, self.give_up).await,
-                Some(Command::Plan) => make::plan(&server, &target, &self.args.objects, self.give_up).await,
-                Some(Command::Wait) => {
-                    server.wait(self.give_up).await?;
-                    Ok(answer("ready", format!("{} is ready", server.place()), &server, &target))
-                }
-                Some(Command::Healthcheck) => {
-                    let login = server.connect(&target.user, Some(&target.password), &target.database).await;
-                    login.map_err(|error| server.user_refused(&target, &target.database, &error))?;
-                    let text = format!("{} can use {} on {}", target.user, target.database, server.place());
-                    Ok(answer("healthy", text, &server, &target))
-                }
-                Some(Command::Rotate(_)) => unreachable!("it is done above"),
+        let (objects, give_up) = (&self.args.objects, self.give_up);
+        match &self.args.command {
+            None => {
+                let make = async |server: &Server, target: &Target| {
+                    make::make(server, target, objects, give_up).await
+                };
+                self.with_server(shutdown, make).await
             }
-        };
-        shutdown.or_stop(work).await?
+            Some(Command::Plan) => {
+                let plan = async |server: &Server, target: &Target| {
+                    make::plan(server, target, objects, give_up).await
+                };
+                self.with_server(shutdown, plan).await
+            }
+            Some(Command::Wait) => {
+                let wait = async |server: &Server, target: &Target| {
+                    server.wait(give_up).await?;
+                    Ok(answer("ready", format!("{} is ready", server.place()), server, target))
+                };
+                self.with_server(shutdown, wait).await
+            }
+            Some(Command::Healthcheck) => self.with_server(shutdown, healthcheck).await,
+            Some(Command::Rotate(rotate)) => {
+                let copies = rotate::copies(rotate)?;
+                let rotate = async |client: VaultClient| rotate::rotate(self, &client, &copies).await;
+                self.with_vault(shutdown, rotate).await
+            }
+        }
     }
 
-    async fn rotate(&self, rotate: &RotateArgs, shutdown: &Shutdown) -> Result<Answer, DbInitError> {
-        let copies = rotate::copies(rotate)?;
-        self.with_vault(shutdown, async |client: VaultClient| rotate::rotate(self, &client, &copies).await)
-            .await
+    /// Reads the service's secret, and works on its server, without Vault. The next run finishes what one that is
+    /// stopped began.
+    async fn with_server(
+        &self,
+        shutdown: &Shutdown,
+        work: impl AsyncFnOnce(&Server, &Target) -> Result<Answer, DbInitError>,
+    ) -> Result<Answer, DbInitError> {
+        let read = async |client: VaultClient| {
+            let secret = target::read_secret(&client, &self.args.kv_mount, self.name).await?;
+            let target = Target::of(self.name, &self.args.kv_mount, &secret.values)?;
+            let server = self.server(&client, &target).await?;
+            Ok((target, server))
+        };
+        let (target, server) = self.with_vault(shutdown, read).await?;
+        shutdown.or_stop(work(&server, &target)).await?
     }
 
     /// The server, with the administrator's password, which may be in Vault.
@@ -187,6 +198,14 @@ impl Service<'_> {
         }
         login
     }
+}
+
+/// One login as the service's user.
+async fn healthcheck(server: &Server, target: &Target) -> Result<Answer, DbInitError> {
+    let login = server.connect(&target.user, Some(&target.password), &target.database).await;
+    login.map_err(|error| server.user_refused(target, &target.database, &error))?;
+    let text = format!("{} can use {} on {}", target.user, target.database, server.place());
+    Ok(answer("healthy", text, server, target))
 }
 
 /// An answer that tells of no change.

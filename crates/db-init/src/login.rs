@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::{chain, is_passing, reason};
+use crate::failure::{chain, is_passing, reason};
 
 /// For the whole of one attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);

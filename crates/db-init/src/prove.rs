@@ -6,7 +6,7 @@ use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::error::SqlState;
 
 use crate::DbInitError;
-use crate::error::{FailureKind, reason};
+use crate::failure::{FailureKind, reason};
 use crate::login::LoginFailure;
 use crate::server::Server;
 use crate::target::Target;

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config};
 
 use crate::DbInitError;
 use crate::args::ServerArgs;
-use crate::error::{FailureKind, reason};
+use crate::failure::{FailureKind, reason};
 use crate::grants::Statement;
 use crate::login::{LoginFailure, log_in};
 use crate::target::Target;

@@ -5,6 +5,7 @@ mod logs;
 mod many;
 mod objects;
 mod rotate;
+mod socket;
 mod tls;
 
 use std::fs;

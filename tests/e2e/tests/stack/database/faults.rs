@@ -4,7 +4,7 @@ use std::process::Command;
 
 use harness::{Postgres, PostgresOptions, PostgresVersion, run, spawn, wait_until};
 
-use super::{db_init, db_init_on_a_socket};
+use super::db_init;
 use crate::crew::{Crew, PASSWORD, SOON};
 
 /// The same command, with a fault in its `number`th call of `effect`.
@@ -99,25 +99,6 @@ fn a_server_that_is_restarted_in_the_midst_is_waited_for() {
     postgres.restart();
     made.wait(SOON).success();
     assert_whole(&postgres, "restarted");
-}
-
-/// The official image's first start: its server listens on the socket alone, and stops again before it listens to
-/// all. What was made in between stays, and a run that is cut off by the stop finishes with the real one.
-#[test]
-fn the_first_of_the_two_servers_of_an_official_image_is_good_enough() {
-    let (crew, mut postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
-    let over_tcp = db_init(&crew, &postgres);
-    let address = postgres.address();
-    let mut on_socket = db_init_on_a_socket(&crew, &mut postgres, "trust");
-    postgres.set("listen_addresses", "");
-    let mut waiting = spawn(&mut { over_tcp });
-    run(&mut on_socket).success();
-    // Ready by the socket is not ready by TCP.
-    waiting.wait_for_log(&format!("waiting for PostgreSQL at {address}"), SOON);
-    assert!(waiting.is_running());
-    postgres.set("listen_addresses", &address.ip().to_string());
-    let outcome = waiting.wait(SOON).success();
-    assert!(outcome.stdout.starts_with("user_db: nothing to change"), "{}", outcome.stdout);
 }
 
 #[test]

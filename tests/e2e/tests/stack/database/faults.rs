@@ -93,7 +93,7 @@ fn a_server_that_is_restarted_in_the_midst_is_waited_for() {
     let in_template =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = 'template1' AND state = 'active'";
     assert!(wait_until(SOON, || postgres.sql("postgres", in_template) == "1"));
-    let mut made = spawn(&mut db_init(&crew, &postgres).args(["--wait", "10m"]));
+    let mut made = spawn(db_init(&crew, &postgres).args(["--wait", "10m"]));
     made.wait_for_log("created the role user_svc", SOON);
     assert!(made.is_running() && holding.is_running());
     postgres.restart();
@@ -117,7 +117,7 @@ fn a_server_without_a_free_connection_is_waited_for() {
             options.setting(name, value)
         });
     let postgres = options.start().unwrap();
-    let hold = |_| {
+    let hold = |()| {
         let sql = "SELECT pg_sleep(600)";
         spawn(&mut postgres.psql_command("postgres", postgres.password(), "postgres", sql))
     };

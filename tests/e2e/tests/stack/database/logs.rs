@@ -31,7 +31,7 @@ fn said_by(admin: Option<&str>) -> String {
     let crew = Crew::applied();
     let postgres = a_server_that_tells_everything().start().unwrap();
     postgres.sql("postgres", "CREATE EXTENSION pg_stat_statements");
-    let mut command = || {
+    let command = || {
         let mut command = db_init(&crew, &postgres);
         if let Some(admin) = admin {
             command.args(["--admin-user", admin]);

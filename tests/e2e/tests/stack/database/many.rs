@@ -18,16 +18,12 @@ fn password(service: &str) -> String {
 fn crew_of_five() -> Crew {
     let crew = Crew::new();
     crew.initialise();
-    let mut env = String::new();
-    for service in SERVICES {
+    let env = SERVICES.map(|service| {
         crew.write_policy(service, &own_secret_policy(service));
-        let key = service.to_uppercase();
-        env += &format!(
-            "{key}_USER={service}_svc\n{key}_PASSWORD='{}'\n{key}_NAME={service}\n",
-            password(service)
-        );
-    }
-    crew.write_env(&env);
+        let (key, password) = (service.to_uppercase(), password(service));
+        format!("{key}_USER={service}_svc\n{key}_PASSWORD='{password}'\n{key}_NAME={service}\n")
+    });
+    crew.write_env(&env.concat());
     crew.apply().success();
     crew
 }

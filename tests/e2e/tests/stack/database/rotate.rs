@@ -93,8 +93,8 @@ fn vault_and_postgresql_have_a_new_password_and_open_sessions_stay() {
     }
 }
 
-/// Killed before each statement and each request. `finish` is what is run next.
-fn killed_anywhere(effect: &str, finish: impl Fn(&Crew, &Postgres) -> Outcome) {
+/// Killed before each call of `effect`, and `finish` is what is run next: how often that finished a rotation.
+fn killed_anywhere(effect: &str, finish: impl Fn(&Crew, &Postgres) -> Outcome) -> usize {
     let (crew, postgres) = stack(PostgresVersion::V18);
     let (mut finished, mut hits) = (0, 0);
     for number in 1.. {
@@ -119,17 +119,19 @@ fn killed_anywhere(effect: &str, finish: impl Fn(&Crew, &Postgres) -> Outcome) {
         agreed(&crew, &postgres, &when);
     }
     assert!(hits > 3, "{hits}");
-    let _ = finished;
+    finished
 }
 
 #[test]
 fn killed_before_any_statement_the_next_rotation_finishes() {
-    killed_anywhere("sendto", |crew, postgres| run(&mut rotate(crew, postgres)));
+    let finished = killed_anywhere("sendto", |crew, postgres| run(&mut rotate(crew, postgres)));
+    assert!(finished > 0, "none was killed between Vault's write and the end of the transaction");
 }
 
 #[test]
 fn killed_before_any_request_the_next_rotation_finishes() {
-    killed_anywhere("writev", |crew, postgres| run(&mut rotate(crew, postgres)));
+    let finished = killed_anywhere("writev", |crew, postgres| run(&mut rotate(crew, postgres)));
+    assert!(finished > 0, "none was killed between the two secrets");
 }
 
 #[test]
@@ -166,7 +168,7 @@ fn nothing_is_changed_where_the_policy_does_not_suffice() {
     let (crew, postgres) = stack(PostgresVersion::V18);
     let version = || secret(&crew, "user_db")["metadata"]["version"].clone();
     let before = version();
-    let mut with = |args: &[&str], code: i32, why: &str| {
+    let with = |args: &[&str], code: i32, why: &str| {
         let refused = run(db_init(&crew, &postgres).arg("rotate").args(args)).expect_code(code);
         assert!(refused.stderr.contains(why), "{}", refused.stderr);
         assert_eq!(version(), before);

@@ -101,7 +101,7 @@ fn what_would_not_be_looked_at_or_is_no_certificate_is_78() {
     crew.write("ca.pem", &authority().pem());
     crew.write("empty.pem", "");
     crew.write("garbled.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    let mut refused = |args: [&str; 4], why: &str| {
+    let refused = |args: [&str; 4], why: &str| {
         let outcome = run(db_init(&crew, &postgres).args(args)).expect_code(78);
         assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
     };

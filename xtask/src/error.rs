@@ -18,10 +18,12 @@ pub(crate) enum Error {
         #[source]
         cause: io::Error,
     },
-    #[error("the wheel of {package} holds no {missing}: its pin and its layout do not fit together")]
-    Wheel { package: &'static str, missing: &'static str },
+    #[error("the package {package} holds no {missing}: its pin and its layout do not fit together")]
+    Layout { package: &'static str, missing: &'static str },
     #[error("these programs are missing: {names}; install them (Debian: apt-get install {names})")]
     NotInstalled { names: String },
+    #[error("no Debian mirror of this machine has {package} {version}: {remedy}; the last one said: {said}")]
+    NoMirror { package: &'static str, version: &'static str, remedy: String, said: String },
     /// A step that ran and failed.
     #[error("cannot {doing}: {said}")]
     Failed { doing: String, said: String },

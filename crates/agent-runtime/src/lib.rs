@@ -16,10 +16,10 @@ mod status;
 pub use args::{duration, parse};
 pub use connection::{ConnectionArgs, ConnectionError};
 pub use exit::{Exit, Failure, with_causes};
-pub use harden::restore_core_dumps;
+pub use harden::with_core_dumps;
 pub use log::LogArgs;
 pub use output::print;
-pub use shutdown::{Shutdown, Stopped};
+pub use shutdown::{Order, Shutdown, Stopped};
 pub use status::{HealthArgs, HealthError, StatusArgs, StatusFile};
 
 use std::process::ExitCode;

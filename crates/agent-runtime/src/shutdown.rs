@@ -26,10 +26,32 @@ impl Failure for Stopped {
     }
 }
 
+/// Gives a [`Shutdown`] its order. Dropped without that, it never comes.
+#[derive(Debug)]
+pub struct Order(watch::Sender<Option<Stopped>>);
+
+impl Order {
+    /// Orders the stop, as if by this signal. A second order changes nothing.
+    pub fn give(&self, signal: u8) {
+        self.0.send_if_modified(|order| {
+            let is_first = order.is_none();
+            order.get_or_insert(Stopped { signal });
+            is_first
+        });
+    }
+}
+
 impl Shutdown {
+    /// A shutdown whose order the caller gives.
+    #[must_use]
+    pub fn ordered_by() -> (Order, Self) {
+        let (order, shutdown) = watch::channel(None);
+        (Order(order), Self(shutdown))
+    }
+
     /// A shutdown that is ordered by SIGTERM or SIGINT. Must be called on the runtime.
     pub(crate) fn on_signals() -> Self {
-        let (order, shutdown) = watch::channel(None);
+        let (order, shutdown) = Self::ordered_by();
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
         if let (Ok(terminate), Ok(interrupt)) = signals {
             tokio::spawn(listen(terminate, interrupt, order));
@@ -37,7 +59,7 @@ impl Shutdown {
             // Without handlers the signals keep their default: they end the process.
             tracing::warn!("the signal handlers cannot be installed: a stop will not be orderly");
         }
-        Self(shutdown)
+        shutdown
     }
 
     /// A shutdown that is never ordered, for tests.
@@ -92,7 +114,7 @@ impl Shutdown {
     }
 }
 
-async fn listen(mut terminate: Signal, mut interrupt: Signal, order: watch::Sender<Option<Stopped>>) {
+async fn listen(mut terminate: Signal, mut interrupt: Signal, order: Order) {
     const SIGINT: u8 = 2;
     const SIGTERM: u8 = 15;
     loop {
@@ -100,7 +122,7 @@ async fn listen(mut terminate: Signal, mut interrupt: Signal, order: watch::Send
             _ = terminate.recv() => SIGTERM,
             _ = interrupt.recv() => SIGINT,
         };
-        order.send_replace(Some(Stopped { signal }));
+        order.give(signal);
     }
 }
 
@@ -110,12 +132,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_order_ends_a_sleep() {
-        let (order, shutdown) = watch::channel(None);
-        let shutdown = Shutdown(shutdown);
+        let (order, shutdown) = Shutdown::ordered_by();
         assert_eq!(shutdown.sleep_until(BootTime::now() + Duration::from_millis(5)).await, Ok(()));
 
         let stopped = Stopped { signal: 15 };
-        order.send_replace(Some(stopped));
+        order.give(15);
+        order.give(2);
         assert!(shutdown.is_ordered());
         assert_eq!(shutdown.sleep_until(BootTime::at(Duration::MAX)).await, Err(stopped));
         assert_eq!(stopped.exit(), Exit::Command(143));
@@ -123,13 +145,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_needs_a_moment_gets_it() {
-        let (order, shutdown) = watch::channel(Some(Stopped { signal: 2 }));
-        let shutdown = Shutdown(shutdown);
+        let (order, shutdown) = Shutdown::ordered_by();
+        order.give(2);
         let short = sleep_until(BootTime::now() + Duration::from_millis(20));
         assert_eq!(shutdown.or_stop_after(Duration::from_secs(5), short).await, Ok(()));
         let endless = std::future::pending::<()>();
         assert!(shutdown.or_stop_after(Duration::from_millis(20), endless).await.is_err());
-        drop(order);
     }
 
     #[tokio::test]

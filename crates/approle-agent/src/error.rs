@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 
 use agent_runtime::{ConnectionError, Exit, Failure, HealthError, Stopped};
 use approle_session::LoginError;
 use env_file::WriteError;
 use secret_file::FileError;
 use vault_client::VaultError;
+
+use crate::refresh::Read;
 
 /// What can end approle-agent.
 #[derive(Debug, thiserror::Error)]
@@ -35,21 +38,58 @@ pub enum AgentError {
         /// Its path, with the mount.
         path: String,
     },
-    /// Two secrets give one key different values.
-    #[error(
-        "the key {key} has one value in the secret {first} and another in {second}; ask for one of the two"
-    )]
-    Ambiguous {
+    /// One secret was asked for twice.
+    #[error("the secret {name} is asked for twice; give --secret {name} once, with one version or none")]
+    SameSecret {
+        /// Its name.
+        name: String,
+    },
+    /// A key that was asked for by name is in no secret.
+    #[error("there is no key {key} in the secrets asked for ({secrets}); see --key")]
+    NoSuchKey {
         /// The key.
         key: String,
-        /// Where it was first.
+        /// Where it was looked for.
+        secrets: String,
+    },
+    /// Two keys of different values would have one name.
+    #[error(
+        "the name {name} has one value from {first} and another from {second}; choose with --key SECRET:KEY, \
+         or rename one with --key SECRET:KEY=NAME"
+    )]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// Secret and key that had it first.
         first: String,
-        /// Where it was again.
+        /// Those that have it too.
         second: String,
     },
+    /// A template cannot be read.
+    #[error("a template cannot be read")]
+    TemplateFile(#[source] FileError),
+    /// A template that is none, or asks for what is not there.
+    #[error("the template {}{line}: {why}", path.display())]
+    Template {
+        /// The template.
+        path: PathBuf,
+        /// `:LINE`, where it is known.
+        line: String,
+        /// What is wrong, without a value.
+        why: String,
+    },
+    /// Two outputs would be one file.
+    #[error("two outputs have the path {}; give each its own", path.display())]
+    SameOutput {
+        /// Their path.
+        path: PathBuf,
+    },
     /// Nothing to write to was named.
-    #[error("nowhere to write the secrets to: give --env-file or --files-dir")]
+    #[error("nowhere to write the secrets to: give --env-file, --files-dir or --template")]
     NoOutput,
+    /// A command was to be restarted or signalled, and there is none.
+    #[error("--on-change restart and signal need a command: give one behind --")]
+    NoCommand,
     /// A value that the env file's dialect has no way to write, or another fault of the file's content.
     #[error("the env file cannot be written")]
     EnvFile(#[source] WriteError),
@@ -81,6 +121,12 @@ pub enum AgentError {
         #[source]
         cause: io::Error,
     },
+    /// The signals cannot be taken over.
+    #[error("the signal handlers cannot be installed")]
+    Signals(#[source] io::Error),
+    /// The program cannot read itself.
+    #[error("this program cannot read its own file")]
+    OwnProgram(#[source] io::Error),
     /// The health check.
     #[error(transparent)]
     Health(#[from] HealthError),
@@ -98,19 +144,36 @@ impl Failure for AgentError {
             Self::Connection(error) => error.exit(),
             Self::Login(error) => error.exit(),
             Self::Read { cause, .. } => cause.exit(),
-            Self::Write(error) => error.exit(),
+            Self::Write(error) | Self::TemplateFile(error) => error.exit(),
             Self::Health(error) => error.exit(),
             Self::Stopped(stopped) => stopped.exit(),
             Self::Missing { .. }
+            | Self::SameSecret { .. }
+            | Self::NoSuchKey { .. }
             | Self::Ambiguous { .. }
+            | Self::Template { .. }
+            | Self::SameOutput { .. }
             | Self::NoOutput
+            | Self::NoCommand
             | Self::EnvFile(_)
             | Self::FileName { .. }
             | Self::Variable { .. } => Exit::Config,
             // The shell's convention.
             Self::Command { cause, .. } if cause.kind() == io::ErrorKind::NotFound => Exit::Command(127),
             Self::Command { .. } => Exit::Command(126),
-            Self::Output(_) => Exit::Failed,
+            Self::Output(_) | Self::Signals(_) | Self::OwnProgram(_) => Exit::Failed,
+        }
+    }
+}
+
+impl AgentError {
+    /// What it is to the next read.
+    pub(crate) fn as_read(&self) -> Read {
+        match self {
+            Self::Read { cause: VaultError::Denied { .. }, .. } => Read::Denied,
+            Self::Missing { .. } | Self::Read { cause: VaultError::NotFound { .. }, .. } => Read::Missing,
+            Self::Read { cause, .. } if cause.is_transient() => Read::Away,
+            _ => Read::Failed,
         }
     }
 }

@@ -1,17 +1,60 @@
 //! Reading the service's secrets from Vault.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::task::JoinSet;
 use vault_client::{VaultClient, kv2};
 
 use crate::AgentError;
 
-/// The keys of all secrets that were asked for, and their values.
+/// Which secret, and which version of it; the newest where that is `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretName {
+    pub(crate) name: String,
+    version: Option<u64>,
+}
+
+impl FromStr for SecretName {
+    type Err = String;
+
+    /// `NAME` or `NAME@VERSION`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.rsplit_once('@') {
+            None => (text, None),
+            Some((name, version)) => match version.parse() {
+                Ok(version) if version > 0 => (name, Some(version)),
+                _ => return Err("write the version behind the @ as a number from 1".to_owned()),
+            },
+        };
+        if name.is_empty() {
+            return Err("the name of a secret is empty".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), version })
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            None => out.write_str(&self.name),
+            Some(version) => write!(out, "{}@{version}", self.name),
+        }
+    }
+}
+
+/// The secrets that were asked for, in that order: each one's keys and values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Secrets {
-    values: BTreeMap<String, SecretString>,
+    all: Vec<Secret>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Secret {
+    pub(crate) name: String,
+    pub(crate) values: BTreeMap<String, SecretString>,
 }
 
 impl Secrets {
@@ -19,62 +62,47 @@ impl Secrets {
     pub(crate) async fn read(
         client: &VaultClient,
         mount: &str,
-        names: &[String],
+        names: &[SecretName],
     ) -> Result<Self, AgentError> {
         let mut reading = JoinSet::new();
-        for (index, name) in names.iter().enumerate() {
-            let (client, mount, name) = (client.clone(), mount.to_owned(), name.clone());
+        for (index, asked) in names.iter().enumerate() {
+            let (client, mount, asked) = (client.clone(), mount.to_owned(), asked.clone());
             reading.spawn(async move {
-                let path = format!("{mount}/{name}");
-                let read = kv2::read(&client, &mount, &name, None, client.soon()).await;
-                (index, path, read)
+                let read = kv2::read(&client, &mount, &asked.name, asked.version, client.soon()).await;
+                (index, read)
             });
         }
         let mut read = reading.join_all().await;
-        read.sort_by_key(|(index, ..)| *index);
-
-        let mut all = Merge::default();
-        for (_, path, result) in read {
+        read.sort_by_key(|(index, _)| *index);
+        let all = read.into_iter().zip(names).map(|((_, result), asked)| {
+            let path = || format!("{mount}/{asked}");
             match result {
-                Ok(Some(secret)) => all.add(&path, secret.values)?,
-                Ok(None) => return Err(AgentError::Missing { path }),
-                Err(cause) => return Err(AgentError::Read { path, cause }),
+                Ok(Some(secret)) => Ok(Secret { name: asked.name.clone(), values: secret.values }),
+                Ok(None) => Err(AgentError::Missing { path: path() }),
+                Err(cause) => Err(AgentError::Read { path: path(), cause }),
             }
-        }
-        Ok(Self { values: all.values })
+        });
+        Ok(Self { all: all.collect::<Result<_, _>>()? })
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
-        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Secret> {
+        self.all.iter()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Secret> {
+        self.all.iter().find(|secret| secret.name == name)
     }
 
     #[cfg(test)]
-    pub(crate) fn of(values: &[(&str, &str)]) -> Self {
-        Self { values: values.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect() }
-    }
-}
-
-/// Several secrets as one: a key may be in more than one, with one value.
-#[derive(Default)]
-struct Merge {
-    values: BTreeMap<String, SecretString>,
-    origins: BTreeMap<String, String>,
-}
-
-impl Merge {
-    fn add(&mut self, path: &str, values: BTreeMap<String, SecretString>) -> Result<(), AgentError> {
-        for (key, value) in values {
-            if let Some(known) = self.values.get(&key) {
-                if known.expose_secret() != value.expose_secret() {
-                    let first = self.origins.remove(&key).unwrap_or_default();
-                    return Err(AgentError::Ambiguous { key, first, second: path.to_owned() });
-                }
-                continue;
-            }
-            self.origins.insert(key.clone(), path.to_owned());
-            self.values.insert(key, value);
-        }
-        Ok(())
+    pub(crate) fn of(all: &[(&str, &[(&str, &str)])]) -> Self {
+        let values = |values: &[(&str, &str)]| {
+            values.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect()
+        };
+        let secret = |(name, keys): &(&str, &[(&str, &str)])| Secret {
+            name: (*name).to_owned(),
+            values: values(keys),
+        };
+        Self { all: all.iter().map(secret).collect() }
     }
 }
 
@@ -82,28 +110,13 @@ impl Merge {
 mod tests {
     use super::*;
 
-    fn secret(values: &[(&str, &str)]) -> BTreeMap<String, SecretString> {
-        Secrets::of(values).values
-    }
-
     #[test]
-    fn a_shared_key_is_one_key() {
-        let mut all = Merge::default();
-        all.add("secret/user", secret(&[("A", "1"), ("B", "2")])).unwrap();
-        all.add("secret/user_db", secret(&[("B", "2"), ("C", "3")])).unwrap();
-        assert_eq!(all.values.keys().collect::<Vec<_>>(), ["A", "B", "C"]);
-    }
-
-    #[test]
-    fn a_key_with_two_values_is_named_without_them() {
-        let mut all = Merge::default();
-        all.add("secret/user", secret(&[("B", "canary-1")])).unwrap();
-        let error = all.add("secret/user_db", secret(&[("B", "canary-2")])).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("key B") && text.contains("secret/user ") && text.contains("secret/user_db"),
-            "{text}"
-        );
-        assert!(!format!("{text} {error:?} {all:?}", all = all.values).contains("canary"));
+    fn a_secret_is_named_with_or_without_its_version() {
+        let parse = |text: &str| text.parse::<SecretName>();
+        assert_eq!(parse("user"), Ok(SecretName { name: "user".to_owned(), version: None }));
+        assert_eq!(parse("team/a@b@3"), Ok(SecretName { name: "team/a@b".to_owned(), version: Some(3) }));
+        for wrong in ["", "@3", "user@", "user@0", "user@latest", "user@-1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

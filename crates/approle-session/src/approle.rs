@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use agent_runtime::{Exit, Failure, Shutdown, Stopped};
 use backoff::Jitter;
-use boot_clock::BootTime;
+use boot_clock::{BootTime, sleep_until};
 use secrecy::SecretString;
 use vault_client::token::Auth;
 use vault_client::{VaultClient, VaultError, approle, token};
 
-use crate::{Action, Credentials, CredentialsError, Event, Lease, LoginArgs, Reason, Session, Step, Timing};
+use crate::watch::Watch;
+use crate::{
+    Action, Credentials, CredentialsError, Event, Lease, LoginArgs, Reason, Session, Sink, Step, Timing,
+};
 
-/// Between two looks at the credentials directory.
+/// Between two looks at the credentials directory: where its changes are told, and where they are not.
+const LOOK_EVERY_WATCHED: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two lines that say what is waited for.
@@ -35,7 +39,23 @@ pub struct AppRole {
     token: Option<SecretString>,
     retired: Option<SecretString>,
     problem: Option<Problem>,
+    /// Requests fail, and that was said.
+    in_trouble: bool,
     waited: Waited,
+    watch: Watch,
+    sink: Option<Sink>,
+    tally: Tally,
+}
+
+/// What an [`AppRole`] has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Logins that gave a token.
+    pub logins: u64,
+    /// Renewals that were granted.
+    pub renewals: u64,
+    /// When the credentials were found that are in the directory now.
+    pub credentials: Option<BootTime>,
 }
 
 /// What the last thing that went wrong was.
@@ -128,8 +148,20 @@ impl AppRole {
             token: None,
             retired: None,
             problem: None,
+            in_trouble: false,
             waited: Waited { since: now, said: now },
+            watch: Watch::new(),
+            sink: None,
+            tally: Tally::default(),
         }
+    }
+
+    /// The same with a sink: its token is taken up again, each new one is written to it, and none is revoked at
+    /// the end.
+    #[must_use]
+    pub fn with_sink(self, sink: Option<Sink>) -> Self {
+        let session = if sink.is_some() { self.session.resuming() } else { self.session };
+        Self { session, sink, ..self }
     }
 
     /// Waits for the first login and gives a client that speaks with its token.
@@ -146,7 +178,7 @@ impl AppRole {
                 }
                 Step::SleepUntil(when) => {
                     let say = self.waited.said + SAY_EVERY;
-                    shutdown.sleep_until(when.min(say)).await?;
+                    self.wait_until(when.min(say), shutdown).await?;
                     self.say_what_is_waited_for();
                 }
                 Step::Failed(reason) => return Err(self.failure(reason)),
@@ -157,8 +189,33 @@ impl AppRole {
     /// A client that speaks with the token, while there is one that has not expired.
     #[must_use]
     pub fn client(&self) -> Option<VaultClient> {
-        let token = self.token.as_ref().filter(|_| self.session.is_open(BootTime::now()))?;
-        Some(self.client.with_token(token.clone()))
+        self.token().map(|token| self.client.with_token(token.clone()))
+    }
+
+    /// The token, as [`client`](Self::client) has it.
+    #[must_use]
+    pub fn token(&self) -> Option<&SecretString> {
+        self.token.as_ref().filter(|_| self.session.is_open(BootTime::now()))
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Waits, less long where the credentials directory changes meanwhile: [`next`](Self::next) says what then.
+    pub async fn wait_until(&mut self, when: BootTime, shutdown: &Shutdown) -> Result<(), Stopped> {
+        let noticed = async {
+            tokio::select! {
+                () = sleep_until(when) => false,
+                () = self.watch.changed() => true,
+            }
+        };
+        if shutdown.or_stop(noticed).await? {
+            self.session.handle(BootTime::now(), Event::Noticed, Jitter::NONE);
+        }
+        Ok(())
     }
 
     /// When the token expires, if it is not renewed.
@@ -184,6 +241,7 @@ impl AppRole {
     async fn act(&mut self, action: Action) -> Event {
         match action {
             Action::ReadCredentials => self.read_credentials(),
+            Action::Resume => self.resume().await,
             Action::Login => self.log_in().await,
             Action::Renew => self.renew().await,
             Action::Revoke => self.revoke_retired().await,
@@ -196,20 +254,27 @@ impl AppRole {
         self.session.handle(BootTime::now(), Event::Lapsed, Jitter::NONE);
     }
 
-    /// Revokes what tokens there are. One that cannot be revoked now ends by its own TTL.
+    /// Revokes what tokens there are, but for one in a sink. One that cannot be revoked now ends by its own TTL.
     pub async fn close(self) {
         let by = tokio::time::Instant::now() + FAREWELL;
-        for token in [self.token, self.retired].into_iter().flatten() {
-            if let Err(error) = token::revoke_self(&self.client.with_token(token), by).await {
-                tracing::warn!("the token was not revoked and ends by its own TTL: {error}");
-            }
+        let token = self.token.filter(|_| self.sink.is_none());
+        for token in [token, self.retired].into_iter().flatten() {
+            revoke(&self.client.with_token(token), by).await;
         }
     }
 
     fn read_credentials(&mut self) -> Event {
+        // Before the look, so that no change falls between the two.
+        let is_watched = self.watch.renew(&self.directory);
+        self.session.look_every(if is_watched { LOOK_EVERY_WATCHED } else { LOOK_EVERY });
+        self.drain_into_sink();
         match Credentials::read(&self.directory) {
             Ok(found) => {
                 let fingerprint = found.fingerprint(&self.fingerprint_key);
+                let known = self.credentials.as_ref().map(|known| known.fingerprint(&self.fingerprint_key));
+                if known != Some(fingerprint) {
+                    self.tally.credentials = Some(BootTime::now());
+                }
                 self.credentials = Some(found);
                 Event::Credentials(fingerprint)
             }
@@ -217,6 +282,23 @@ impl AppRole {
                 self.problem = Some(Problem::Credentials(error));
                 Event::NoCredentials
             }
+        }
+    }
+
+    async fn resume(&mut self) -> Event {
+        let Some(token) = self.sink.as_ref().and_then(Sink::token) else { return Event::Lapsed };
+        let client = self.client.with_token(token.clone());
+        match token::look_up_self(&client, client.soon()).await {
+            Ok(life) => {
+                tracing::info!(ttl = ?life.ttl, "took the token of the sink up again");
+                self.token = Some(token);
+                Event::Opened(Lease { ttl: life.ttl, renewable: life.renewable })
+            }
+            Err(VaultError::Denied { .. }) => {
+                tracing::info!("the token of the sink was revoked or has expired");
+                Event::Lapsed
+            }
+            Err(error) => self.unavailable(error),
         }
     }
 
@@ -228,7 +310,10 @@ impl AppRole {
                 let event = Event::Opened(lease(&auth));
                 let replaced = self.token.replace(auth.client_token);
                 self.retired = replaced.filter(|_| self.session.is_open(BootTime::now()));
+                self.tally.logins += 1;
+                self.in_trouble = false;
                 tracing::info!(ttl = ?auth.lease_duration, "logged in by AppRole");
+                self.drain_into_sink();
                 event
             }
             Err(error) => self.judge_login(error),
@@ -239,12 +324,9 @@ impl AppRole {
         let event = match &error {
             VaultError::Refused { .. } => Event::Refused,
             VaultError::Denied { .. } => Event::Denied,
-            transient => Event::Unavailable { retry_after: transient.retry_after() },
+            _ => return self.unavailable(error),
         };
-        match event {
-            Event::Refused | Event::Denied => tracing::warn!("the AppRole login failed: {error}"),
-            _ => tracing::debug!("the AppRole login failed: {error}"),
-        }
+        tracing::warn!("the AppRole login failed: {error}");
         self.problem = Some(Problem::Vault(error));
         event
     }
@@ -253,6 +335,10 @@ impl AppRole {
         let Some(client) = self.client() else { return Event::Lapsed };
         match token::renew_self(&client, client.soon()).await {
             Ok(auth) => {
+                self.tally.renewals += 1;
+                if std::mem::take(&mut self.in_trouble) {
+                    tracing::info!("Vault answers again");
+                }
                 tracing::debug!(ttl = ?auth.lease_duration, "renewed the token");
                 Event::Renewed(lease(&auth))
             }
@@ -261,25 +347,41 @@ impl AppRole {
                 self.retired = self.token.take();
                 Event::Lapsed
             }
-            Err(error) => {
-                tracing::warn!("the token could not be renewed, trying again: {error}");
-                let retry_after = error.retry_after();
-                self.problem = Some(Problem::Vault(error));
-                Event::Unavailable { retry_after }
+            Err(error @ (VaultError::Refused { .. } | VaultError::Unexpected { status: 500, .. })) => {
+                tracing::warn!("the token is not renewed, logging in anew: {error}");
+                Event::NotRenewed
             }
+            Err(error) => self.unavailable(error),
+        }
+    }
+
+    /// Says once that it is so; while the first login is waited for, [`open`](Self::open) says it.
+    fn unavailable(&mut self, error: VaultError) -> Event {
+        let was_open = self.tally.logins > 0;
+        if was_open && !std::mem::replace(&mut self.in_trouble, true) {
+            tracing::warn!("the token cannot be kept alive now, trying again: {error}");
+        } else {
+            tracing::debug!("trying again: {error}");
+        }
+        let retry_after = error.retry_after();
+        self.problem = Some(Problem::Vault(error));
+        Event::Unavailable { retry_after }
+    }
+
+    /// Writes the token to the sink, where it is not there yet. Until it is, the one before is not revoked: it is
+    /// what others have.
+    fn drain_into_sink(&mut self) {
+        if let (Some(sink), Some(token)) = (&mut self.sink, &self.token)
+            && !sink.take(token)
+        {
+            self.retired = None;
         }
     }
 
     async fn revoke_retired(&mut self) -> Event {
         if let Some(token) = self.retired.take() {
             let client = self.client.with_token(token);
-            match token::revoke_self(&client, client.soon()).await {
-                // It was dead already.
-                Ok(()) | Err(VaultError::Denied { .. }) => {}
-                Err(error) => {
-                    tracing::warn!("the replaced token was not revoked and ends by its own TTL: {error}");
-                }
-            }
+            revoke(&client, client.soon()).await;
         }
         Event::Revoked
     }
@@ -329,6 +431,14 @@ impl AppRole {
             }
             Reason::Unavailable => LoginError::Unavailable { waited, cause: vault(problem) },
         }
+    }
+}
+
+async fn revoke(client: &VaultClient, by: tokio::time::Instant) {
+    match token::revoke_self(client, by).await {
+        // It was dead already (403), or is a batch token, which nobody can revoke (400).
+        Ok(()) | Err(VaultError::Denied { .. } | VaultError::Refused { .. }) => {}
+        Err(error) => tracing::warn!("the token was not revoked and ends by its own TTL: {error}"),
     }
 }
 

@@ -8,8 +8,11 @@ mod approle;
 mod args;
 mod credentials;
 mod session;
+mod sink;
+mod watch;
 
-pub use approle::{AppRole, LoginError, Progress};
+pub use approle::{AppRole, LoginError, Progress, Tally};
 pub use args::LoginArgs;
 pub use credentials::{Credentials, CredentialsError, Fingerprint};
 pub use session::{Action, Event, Lease, Reason, Session, Step, Timing};
+pub use sink::Sink;

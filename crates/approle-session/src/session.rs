@@ -7,11 +7,23 @@ use boot_clock::BootTime;
 
 use crate::Fingerprint;
 
-/// Between attempts while Vault is away: half a second, doubling to 15 s.
-const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Duration::from_secs(15)) {
+/// Between attempts while Vault is away: its return is noticed within three seconds.
+const RETRY_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Duration::from_millis(2500)) {
     Ok(policy) => policy,
     Err(_) => panic!("the first delay is above zero and below the ceiling"),
 };
+
+/// Between looks while there are no credentials.
+const LOOK_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Duration::from_secs(5)) {
+    Ok(policy) => policy,
+    Err(_) => panic!("the first delay is above zero and below the ceiling"),
+};
+
+/// A delivery changes its directory in several steps: they are looked at once.
+const DELIVERY_TAKES: Duration = Duration::from_millis(100);
+
+/// Between two attempts to renew a token that is about to end, at the least.
+const LAST_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// How long Vault locks a role after five refused logins (its default `lockout_duration`).
 const LOCKOUT: Duration = Duration::from_mins(15);
@@ -32,6 +44,8 @@ pub enum Event {
     Credentials(Fingerprint),
     /// The credentials directory holds none that can be used.
     NoCredentials,
+    /// Something has changed in the credentials directory.
+    Noticed,
     /// A login gave a token.
     Opened(Lease),
     /// The token was renewed.
@@ -40,8 +54,10 @@ pub enum Event {
     Refused,
     /// Vault denied the login (403): after five refusals it locks the role.
     Denied,
-    /// Vault no longer takes the token (403): revoked, expired, or its role deleted.
+    /// Vault no longer takes the token (403): revoked or expired. Or there was none to resume.
     Lapsed,
+    /// Vault takes the token and does not renew it: its role was deleted (500), or it is not made for that (400).
+    NotRenewed,
     /// No usable answer, to whatever was asked.
     Unavailable {
         /// How long the server asks to be left alone.
@@ -76,6 +92,8 @@ pub enum Step {
 pub enum Action {
     /// Read the credentials directory.
     ReadCredentials,
+    /// Find out what the token of an earlier life is still good for, and go on with it.
+    Resume,
     /// Log in with the credentials that were read last.
     Login,
     /// Renew the token.
@@ -104,6 +122,8 @@ pub struct Session {
     credentials: Option<Fingerprint>,
     barred: Option<Barred>,
     token: Option<Token>,
+    /// There may be a token of an earlier life.
+    resumes: bool,
     /// A replaced token waits to be revoked.
     retired: bool,
     /// Failures in a row, for the backoff.
@@ -129,6 +149,8 @@ struct Token {
     /// When to renew, or to log in anew where renewing does not help.
     refresh: BootTime,
     renewable: bool,
+    /// The last renewal was declined: a login is to take its place.
+    declined: bool,
     opened_with: Option<Fingerprint>,
 }
 
@@ -137,6 +159,7 @@ impl Session {
     #[must_use]
     pub fn new(timing: Timing) -> Self {
         Self {
+            resumes: false,
             timing,
             credentials: None,
             barred: None,
@@ -147,6 +170,18 @@ impl Session {
             next_look: BootTime::default(),
             reason: Reason::NoCredentials,
         }
+    }
+
+    /// The same session, which first tries to go on with the token of an earlier one.
+    #[must_use]
+    pub fn resuming(self) -> Self {
+        Self { resumes: true, ..self }
+    }
+
+    /// How long it is from one look at the credentials directory to the next from now on; above zero. Long where
+    /// changes are [noticed](Event::Noticed).
+    pub const fn look_every(&mut self, span: Duration) {
+        self.timing.look_every = span;
     }
 
     /// Whether there is a token that has not expired.
@@ -189,6 +224,9 @@ impl Session {
 
     /// The request that is due, if the backoff allows it.
     fn wanted(&self, now: BootTime) -> Option<Action> {
+        if self.resumes {
+            return Some(Action::Resume);
+        }
         let login = self.may_log_in(now).then_some(Action::Login);
         let Some(token) = self.token.filter(|token| now < token.expires) else { return login };
         if login.is_some() && self.credentials != token.opened_with {
@@ -198,7 +236,7 @@ impl Session {
             return None;
         }
         // Where neither renewing nor a new login is possible, the token is used up to its end.
-        if token.renewable { Some(Action::Renew) } else { login }
+        if token.renewable && !token.declined { Some(Action::Renew) } else { login }
     }
 
     fn may_log_in(&self, now: BootTime) -> bool {
@@ -242,14 +280,16 @@ impl Session {
                 self.credentials = None;
                 self.reason = Reason::NoCredentials;
                 // At start everything appears within seconds: look often, then as often as told.
-                let soon = RETRY_DELAYS.delay(self.failures, jitter);
+                let soon = LOOK_DELAYS.delay(self.failures, jitter);
                 self.next_look = now + soon.min(self.timing.look_every);
                 self.failures = self.failures.saturating_add(1);
             }
+            Event::Noticed => self.next_look = self.next_look.min(now + DELIVERY_TAKES),
             Event::Opened(lease) => {
                 self.retired |= self.is_open(now);
                 self.token = Some(Token::granted(now, lease, self.credentials, jitter));
                 self.barred = None;
+                self.resumes = false;
                 // What was open once outlasts every outage.
                 self.timing.give_up = None;
                 self.settle(now);
@@ -258,13 +298,21 @@ impl Session {
                 self.token = self.token.map(|token| token.renewed(now, lease, jitter));
                 self.settle(now);
             }
-            Event::Refused => self.bar(None, Reason::Refused),
-            Event::Denied => self.bar(Some(now + LOCKOUT), Reason::Denied),
+            Event::Refused => self.bar(now, None, Reason::Refused),
+            Event::Denied => self.bar(now, Some(now + LOCKOUT), Reason::Denied),
             Event::Lapsed => {
                 // One login follows at once; should it fail, it is held back like any other. What was denied
                 // may be the path and not the token, which then still lives.
                 self.retired |= self.is_open(now);
                 self.token = None;
+                self.resumes = false;
+                self.settle(now);
+            }
+            Event::NotRenewed => {
+                let may_log_in = self.may_log_in(now);
+                let declined = |token| Token { declined: true, ..token };
+                self.token =
+                    self.token.map(|token| if may_log_in { declined(token) } else { token.tried_later(now) });
                 self.settle(now);
             }
             Event::Unavailable { retry_after } => {
@@ -282,7 +330,9 @@ impl Session {
         self.hold_until = now;
     }
 
-    fn bar(&mut self, until: Option<BootTime>, reason: Reason) {
+    fn bar(&mut self, now: BootTime, until: Option<BootTime>, reason: Reason) {
+        // Where the login was to take a renewal's place, the renewal is what is left.
+        self.token = self.token.map(|token| if token.declined { token.tried_later(now) } else { token });
         self.barred = self.credentials.map(|credentials| Barred { credentials, until });
         self.reason = reason;
     }
@@ -292,11 +342,31 @@ impl Token {
     fn granted(now: BootTime, lease: Lease, opened_with: Option<Fingerprint>, jitter: Jitter) -> Self {
         if lease.ttl.is_zero() {
             let never = BootTime::at(Duration::MAX);
-            return Self { ttl: lease.ttl, expires: never, refresh: never, renewable: false, opened_with };
+            return Self {
+                ttl: lease.ttl,
+                expires: never,
+                refresh: never,
+                renewable: false,
+                declined: false,
+                opened_with,
+            };
         }
         // Between 3/5 and 2/3 of its life: agents that logged in together do not renew together.
         let refresh = now + lease.ttl * 3 / 5 + jitter.of(lease.ttl / 15);
-        Self { ttl: lease.ttl, expires: now + lease.ttl, refresh, renewable: lease.renewable, opened_with }
+        Self {
+            ttl: lease.ttl,
+            expires: now + lease.ttl,
+            refresh,
+            renewable: lease.renewable,
+            declined: false,
+            opened_with,
+        }
+    }
+
+    /// The token with its next renewal after half of what is left: few attempts, and the last one near its end.
+    fn tried_later(self, now: BootTime) -> Self {
+        let half = self.expires.saturating_since(now) / 2;
+        Self { refresh: now + half.max(LAST_ATTEMPTS), declined: false, ..self }
     }
 
     /// The token after a renewal. One that was granted less than half of its first life runs against its

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_runtime::{Exit, Failure as _, Shutdown};
-use approle_session::{Action, AppRole, LoginArgs, LoginError, Progress, Step};
+use approle_session::{Action, AppRole, LoginArgs, LoginError, Progress, Sink, Step};
+use boot_clock::BootTime;
+use secret_file::Attrs;
 use serde_json::{Value, json};
 use vault_client::{Settings, VaultClient};
-use wiremock::matchers::{body_partial_json, header, path};
+use wiremock::matchers::{body_partial_json, header, path, path as path_is};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 fn deliver(directory: &Path, secret_id: &str) {
@@ -133,4 +135,109 @@ async fn a_token_that_lapsed_is_replaced_by_a_login() {
     assert_eq!(approle.next(), Step::Do(Action::Revoke));
     approle.perform(Action::Revoke, &Shutdown::never()).await.unwrap();
     assert_eq!(approle.next(), Step::Do(Action::Login));
+}
+
+#[tokio::test]
+async fn a_delivery_is_noticed_and_not_waited_for() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    on(&server, "/v1/auth/approle/login", granted("s.one", 3600)).await;
+    let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
+    approle.open(&Shutdown::never()).await.unwrap();
+    let much_later = BootTime::now() + Duration::from_hours(1);
+    deliver(dir.path(), "second");
+    approle.wait_until(much_later, &Shutdown::never()).await.unwrap();
+    let Step::SleepUntil(soon) = approle.next() else { panic!("the delivery may not be complete yet") };
+    boot_clock::sleep_until(soon).await;
+    assert_eq!(approle.next(), Step::Do(Action::ReadCredentials));
+    approle.perform(Action::ReadCredentials, &Shutdown::never()).await.unwrap();
+    assert_eq!(approle.next(), Step::Do(Action::Login));
+}
+
+#[tokio::test]
+async fn the_token_of_a_sink_is_used_without_a_login_and_left_alive() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    let path = dir.path().join("token");
+    fs::write(&path, "s.kept\n").unwrap();
+    Mock::given(path_is("/v1/auth/token/lookup-self"))
+        .and(header("x-vault-token", "s.kept"))
+        .respond_with(
+            ResponseTemplate::new(200).set_body_json(json!({ "data": { "ttl": 600, "renewable": true } })),
+        )
+        .expect(1)
+        .mount(&server)
+        .await;
+    let sink = Sink::new(path, Attrs::PRIVATE);
+    let mut approle = approle(&server, dir.path(), Duration::from_secs(5)).with_sink(Some(sink));
+    approle.open(&Shutdown::never()).await.unwrap();
+    assert_eq!(approle.tally().logins, 0);
+    approle.close().await;
+    assert_eq!(server.received_requests().await.unwrap().len(), 1, "it logged in, or revoked the token");
+}
+
+#[tokio::test]
+async fn a_sink_that_cannot_be_written_keeps_the_old_token_alive() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    on(&server, "/v1/auth/approle/login", granted("s.one", 3600)).await;
+    let path = dir.path().join("run/token");
+    let sink = Sink::new(path.clone(), Attrs::PRIVATE);
+    let mut approle = approle(&server, dir.path(), Duration::from_secs(5)).with_sink(Some(sink));
+    approle.open(&Shutdown::never()).await.unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "s.one");
+
+    server.reset().await;
+    on(&server, "/v1/auth/approle/login", granted("s.two", 3600)).await;
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    deliver(dir.path(), "second");
+    for action in [Action::ReadCredentials, Action::Login, Action::Revoke] {
+        approle.perform(action, &Shutdown::never()).await.unwrap();
+    }
+    assert_eq!(requests(&server, "/v1/auth/token/revoke-self").await.len(), 0);
+    // The next look tries again.
+    fs::remove_dir(&path).unwrap();
+    approle.perform(Action::ReadCredentials, &Shutdown::never()).await.unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "s.two");
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_declined_is_followed_by_a_login() {
+    for status in [500, 400] {
+        let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+        deliver(dir.path(), "first");
+        on(&server, "/v1/auth/approle/login", granted("s.one", 2)).await;
+        let declined = ResponseTemplate::new(status).set_body_json(json!({ "errors": ["no such role"] }));
+        on(&server, "/v1/auth/token/renew-self", declined).await;
+        let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
+        approle.open(&Shutdown::never()).await.unwrap();
+        // It is due for that within its two seconds.
+        let due = loop {
+            match approle.next() {
+                Step::SleepUntil(when) => boot_clock::sleep_until(when).await,
+                Step::Do(action) => break action,
+                Step::Failed(reason) => panic!("{reason:?}"),
+            }
+        };
+        assert_eq!(due, Action::Renew);
+        approle.perform(due, &Shutdown::never()).await.unwrap();
+        assert_eq!(approle.next(), Step::Do(Action::Login), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_or_busy_is_not_asked_again_at_once() {
+    let busy = ResponseTemplate::new(429).insert_header("retry-after", "30");
+    let slow = granted("s.late", 3600).set_delay(Duration::from_secs(10));
+    for answer in [busy, slow] {
+        let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+        deliver(dir.path(), "first");
+        on(&server, "/v1/auth/approle/login", answer).await;
+        let mut approle = approle(&server, dir.path(), Duration::from_mins(5));
+        for action in [Action::ReadCredentials, Action::Login, Action::ReadCredentials] {
+            assert_eq!(approle.perform(action, &Shutdown::never()).await.unwrap(), Progress::Unchanged);
+        }
+        assert!(matches!(approle.next(), Step::SleepUntil(_)));
+    }
 }

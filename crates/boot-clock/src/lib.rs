@@ -11,6 +11,8 @@ use nix::time::{ClockId, clock_gettime};
 
 mod timer;
 
+pub use timer::register;
+
 /// An instant: the time since the machine was started, suspended time included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootTime(Duration);

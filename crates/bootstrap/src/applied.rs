@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vault_client::kv2::Metadata;
 
+use crate::mark::Mark;
+
 /// The KV version that the last apply wrote or found to be right.
 const VERSION: &str = "vaultcrew-applied-version";
 
@@ -23,6 +25,8 @@ pub(crate) struct Applied {
     pub(crate) foreign: BTreeSet<String>,
     /// The service's role is somebody else's, and was left alone: a role cannot carry a mark itself.
     pub(crate) foreign_role: bool,
+    /// Whose note it is.
+    pub(crate) mark: Mark,
 }
 
 impl Applied {
@@ -33,7 +37,8 @@ impl Applied {
         let foreign =
             entries.flat_map(|(_, list)| serde_json::from_str::<Vec<String>>(list).unwrap_or_default());
         let foreign_role = metadata.custom_metadata.contains_key(FOREIGN_ROLE);
-        Some(Self { version, foreign: foreign.collect(), foreign_role })
+        let mark = Mark::of_secret(&metadata.custom_metadata);
+        Some(Self { version, foreign: foreign.collect(), foreign_role, mark })
     }
 
     /// The custom metadata with this note in the place of an older one; what others wrote stays.
@@ -41,6 +46,7 @@ impl Applied {
         let mut custom = existing.clone();
         custom.retain(|name, _| name != VERSION && name != FOREIGN_ROLE && !name.starts_with(FOREIGN));
         custom.insert(VERSION.to_owned(), self.version.to_string());
+        self.mark.on_secret(&mut custom);
         if self.foreign_role {
             custom.insert(FOREIGN_ROLE.to_owned(), "true".to_owned());
         }
@@ -80,6 +86,7 @@ mod tests {
             version: 7,
             foreign: (0..100).map(|n| format!("SOMEBODY_ELSES_KEY_{n}")).collect(),
             foreign_role: true,
+            mark: Mark { stack: Some("blue".to_owned()) },
         };
         let custom = many.write(&existing);
         assert_eq!(custom["owner"], "team-a");
@@ -89,7 +96,7 @@ mod tests {
         };
         assert_eq!(read(custom.clone()), Some(many));
 
-        let none = Applied { version: 8, foreign: BTreeSet::new(), foreign_role: false };
+        let none = Applied { version: 8, ..Applied::default() };
         assert_eq!(read(none.write(&custom)), Some(none));
         assert_eq!(read(existing), None);
     }

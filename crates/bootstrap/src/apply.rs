@@ -30,7 +30,7 @@ pub(crate) async fn plan(
     // What would be generated is not shown: any value stands for it.
     let ledger = Ledger::open(&stack.state_dir).map_err(BootstrapError::Random)?;
     let plan = compute(&root, desired, stack, &ledger, prune, |_| Ok(SecretString::from(""))).await?;
-    let own = own::OwnPlan::ask(&root, &stack.approle_mount, desired.names()).await?;
+    let own = own::OwnPlan::ask(&root, &stack.approle_mount, desired).await?;
     let mut lines = plan.lines(mount_names(stack));
     lines.extend(own.lines());
     for service in &desired.services {
@@ -110,7 +110,7 @@ async fn make_once(
             tracing::info!("{line}");
         }
     }
-    let own = own::OwnPlan::ask(root, &stack.approle_mount, desired.names()).await?;
+    let own = own::OwnPlan::ask(root, &stack.approle_mount, desired).await?;
     for line in own.lines() {
         tracing::info!("{line}");
     }
@@ -135,7 +135,9 @@ pub(crate) struct Delivered {
 pub(crate) async fn deliver_all(root: &VaultClient, desired: &Desired, stack: &Stack) -> Delivered {
     let services = desired.services.iter().map(|service| service.delivery(stack));
     let mut delivered = Delivered { count: 0, failures: Vec::new() };
-    for result in deliver::refresh_all(root, services.chain([own::delivery(stack)]).collect()).await {
+    for result in
+        deliver::refresh_all(root, services.chain([own::delivery(stack, &desired.mark)]).collect()).await
+    {
         match result {
             Ok(due) => delivered.count += usize::from(due.is_some()),
             Err(error) => delivered.failures.push(error),

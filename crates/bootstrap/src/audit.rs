@@ -4,7 +4,7 @@
 
 use vault_client::{VaultClient, VaultError, audit};
 
-use crate::plan::MARK;
+use crate::mark::MARK;
 
 /// The device's name, below `sys/audit/`.
 const DEVICE: &str = "vaultcrew";

@@ -9,8 +9,9 @@ use crate::audit;
 use crate::concurrent::for_each;
 use crate::desired::policy_name;
 use crate::ledger::Ledger;
+use crate::mark::MARK;
 use crate::observed::path;
-use crate::plan::{Lockout, MARK, Plan, SecretPlan, ServicePlan};
+use crate::plan::{Lockout, Plan, SecretPlan, ServicePlan};
 
 /// Does all that the plan says, save the removal of what the files dropped.
 pub(crate) async fn carry_out(

@@ -7,12 +7,9 @@ mod env;
 #[cfg(test)]
 mod examples;
 mod finding;
-mod grants;
-mod hcl;
 mod inputs;
 mod manifest;
 mod policies;
-mod policy;
 mod rule;
 mod secrets;
 mod values;

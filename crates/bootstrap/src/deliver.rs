@@ -17,7 +17,7 @@ use vault_client::{VaultClient, approle};
 
 use crate::BootstrapError;
 use crate::concurrent::for_each;
-use crate::plan::MARK;
+use crate::mark::MARK;
 
 const ROLE_ID: &str = "role_id";
 const SECRET_ID: &str = "secret_id";

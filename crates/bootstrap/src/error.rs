@@ -113,6 +113,12 @@ pub enum BootstrapError {
         /// How long it was waited for.
         wait: Duration,
     },
+    /// Services that are another stack's, at least one.
+    #[error(
+        "{} in this Vault; a service has one stack: choose another name, or take it over by --overwrite",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    OtherStack(Vec<OtherStack>),
     /// Secrets that no server takes, at least one.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     TooMuch(Vec<TooMuch>),
@@ -179,9 +185,25 @@ impl Failure for BootstrapError {
             | Self::EnvSyntax(_)
             | Self::Manifest(_)
             | Self::NoPolicies(_)
+            | Self::OtherStack(_)
             | Self::TooMuch(_)
             | Self::OtherMount { .. } => Exit::Config,
             Self::Random(_) | Self::Output(_) | Self::Locked { .. } | Self::Overtaken { .. } => Exit::Failed,
         }
+    }
+}
+
+/// A service of another stack in the same Vault.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OtherStack {
+    /// Its name, which this stack uses too.
+    pub(crate) service: String,
+    /// The stack's name.
+    pub(crate) stack: String,
+}
+
+impl std::fmt::Display for OtherStack {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "the service {} is of the stack {}", self.service, self.stack)
     }
 }

@@ -85,7 +85,7 @@ pub(crate) async fn run(
     let mut approle = AppRole::new(client, &login);
     let kept = match approle.open(shutdown).await {
         Ok(_) => {
-            let all = deliveries.into_iter().chain([own::delivery(stack)]).collect();
+            let all = deliveries.into_iter().chain([own::delivery(stack, &desired.mark)]).collect();
             keep(&mut approle, all, &mut looks, &mut status, shutdown).await
         }
         Err(error) => Err(error),
@@ -146,7 +146,9 @@ async fn keep(
                     looks.due = now;
                 }
             }
-            Step::SleepUntil(when) if now < looks.due => shutdown.sleep_until(when.min(looks.due)).await?,
+            Step::SleepUntil(when) if now < looks.due => {
+                approle.wait_until(when.min(looks.due), shutdown).await?;
+            }
             Step::SleepUntil(when) => match approle.client() {
                 Some(client) => {
                     let results = shutdown.or_stop(deliver::refresh_all(&client, deliveries.clone())).await?;
@@ -159,7 +161,7 @@ async fn keep(
                     }
                 }
                 // The next login makes the look due.
-                None => shutdown.sleep_until(when).await?,
+                None => approle.wait_until(when, shutdown).await?,
             },
             Step::Failed(reason) => return Err(approle.failure(reason)),
         }

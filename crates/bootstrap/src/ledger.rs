@@ -198,7 +198,7 @@ mod tests {
 
     fn note(version: u64, foreign: &[&str]) -> Applied {
         let foreign = foreign.iter().map(|key| (*key).to_owned()).collect();
-        Applied { version, foreign, foreign_role: false }
+        Applied { version, foreign, ..Applied::default() }
     }
 
     fn metadata(version: u64, created_time: &str) -> Metadata {

@@ -3,9 +3,9 @@
 //!
 //! In the order of its job: `manifest` and `desired` say what there is to be, `observed` asks Vault what
 //! there is (`listed`: all at once), `plan` computes the difference (`merge` that of one secret), `apply` has it carried
-//! out (`carry_out`, and `prune` for what the files dropped; `ledger` remembers what was written), `deliver` hands the
-//! services their credentials, and `keep` goes on doing so, by a credential of bootstrap's own (`own`). `check` finds
-//! what is wrong with the files without asking anybody.
+//! out (`carry_out`, and `prune` for what the files dropped; `ledger` remembers what was written, `mark` tells in Vault
+//! whose it is), `deliver` hands the services their credentials, and `keep` goes on doing so, by a credential of
+//! bootstrap's own (`own`). `check` finds what is wrong with the files without asking anybody.
 //!
 //! `policy` tells what a policy's text grants: `verify` proves that on the server, `access` draws it.
 
@@ -26,6 +26,7 @@ mod limits;
 mod listed;
 mod lock;
 pub mod manifest;
+mod mark;
 mod merge;
 mod observed;
 mod own;

@@ -11,8 +11,9 @@ use vault_client::{VaultClient, VaultError, approle, kv2, policy};
 
 use crate::applied::Applied;
 use crate::concurrent::for_each;
-use crate::desired::{policy_mark, policy_name, service_of_policy};
+use crate::desired::{policy_name, service_of_policy};
 use crate::manifest::is_service_name;
+use crate::mark::Mark;
 use crate::observed::ObservedService;
 use crate::prune::Leftover;
 
@@ -116,7 +117,7 @@ impl Listed {
         matches!(self.policies, Entries::Whole(_))
     }
 
-    /// What bootstrap made for services that are not among the `declared`.
+    /// What bootstrap made in this stack for services that are not among the `declared`.
     ///
     /// Where the server does not tell the metadata of all secrets at once, a secret is only found beside a policy,
     /// unless they are `wanted`: there may be thousands that are none of ours.
@@ -124,6 +125,7 @@ impl Listed {
         &self,
         client: &VaultClient,
         declared: &BTreeSet<&str>,
+        mark: &Mark,
         wanted: bool,
     ) -> Result<Vec<Leftover>, VaultError> {
         let by = client.soon();
@@ -133,7 +135,7 @@ impl Listed {
                 continue;
             };
             let text = self.policies.entry(policy_name, policy::read(client, policy_name, by)).await?;
-            if text.is_some_and(|text| text.starts_with(&policy_mark(service))) {
+            if text.and_then(|text| Mark::of_policy(service, &text)).as_ref() == Some(mark) {
                 let leftover = Leftover { service: service.to_owned(), policy: true, ..Leftover::default() };
                 leftovers.insert(service.to_owned(), leftover);
             }
@@ -148,6 +150,9 @@ impl Listed {
             }
             let metadata = self.secrets.entry(name, kv2::metadata(client, mount, name, by)).await?;
             let Some(applied) = metadata.as_ref().and_then(Applied::read) else { continue };
+            if applied.mark != *mark {
+                continue;
+            }
             if applied.foreign_role {
                 foreign_roles.insert(name);
             }

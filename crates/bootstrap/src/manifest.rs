@@ -4,6 +4,7 @@
 //! `<SERVICE>_` (in capitals, `-` as `_`). `vaultcrew.toml` says the exceptions:
 //!
 //! ```toml
+//! stack = "blue"                        # where several stacks share a Vault namespace
 //! ignore = ["COMPOSE_PROJECT_NAME"]     # keys that are no secret of any service
 //!
 //! [keys]                                # who gets a key, or all that begin alike; instead of the convention

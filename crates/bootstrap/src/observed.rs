@@ -15,8 +15,9 @@ use crate::concurrent::for_each;
 use crate::desired::Desired;
 use crate::ledger::Ledger;
 use crate::listed::Listed;
+use crate::mark::{MARK, Mark};
 use crate::merge::Values;
-use crate::plan::{MARK, Mounts};
+use crate::plan::Mounts;
 use crate::prune::Leftover;
 
 /// What there is of what is desired.
@@ -95,7 +96,7 @@ impl Observed {
         .await?;
         let audit = Audit::ask(client, listed.is_openbao()).await?;
         let declared = desired.names().collect();
-        let leftovers = listed.leftovers(client, &declared, prune.prune_secrets).await?;
+        let leftovers = listed.leftovers(client, &declared, &desired.mark, prune.prune_secrets).await?;
         let names = desired.names().map(str::to_owned).collect();
         let services = listed.services(client, names).await?.into_iter().collect();
         let mut observed = Self { kv_mount, approle_mount, services, audit, leftovers };
@@ -148,16 +149,25 @@ fn kind(mount: &Mount) -> String {
 }
 
 impl ObservedService {
-    /// Whether the policy is bootstrap's, or there is none.
-    pub(crate) fn policy_is_ours(&self) -> bool {
-        self.policy.as_ref().is_none_or(|policy| policy.starts_with(&format!("# {MARK}")))
+    /// Whose its policy and its secret are, where they are bootstrap's.
+    pub(crate) fn marks(&self, service: &str) -> [Option<Mark>; 2] {
+        let policy = self.policy.as_ref().and_then(|policy| Mark::of_policy(service, policy));
+        [policy, self.applied.as_ref().map(|applied| applied.mark.clone())]
     }
 
-    /// Whether the role is bootstrap's, or there is none. It is written after the policy, which carries the
+    /// Whether the policy is this stack's, or there is none.
+    pub(crate) fn policy_is_ours(&self, service: &str, mark: &Mark) -> bool {
+        let is_ours =
+            |policy: &String| Mark::of_policy(service, policy).is_some_and(|found| mark.takes(&found));
+        self.policy.as_ref().is_none_or(is_ours)
+    }
+
+    /// Whether the role is this stack's, or there is none. It is written after the policy, which carries the
     /// mark, and the note remembers one that was there before.
-    pub(crate) fn role_is_ours(&self) -> bool {
+    pub(crate) fn role_is_ours(&self, service: &str, mark: &Mark) -> bool {
         let is_noted_foreign = self.applied.as_ref().is_some_and(|applied| applied.foreign_role);
-        self.role.is_none() || (self.policy.is_some() && self.policy_is_ours() && !is_noted_foreign)
+        self.role.is_none()
+            || (self.policy.is_some() && self.policy_is_ours(service, mark) && !is_noted_foreign)
     }
 
     /// What the secret is now, and what the last apply left: the noted version, or one that it was killed before

@@ -14,20 +14,22 @@ use crate::BootstrapError;
 use crate::args::Stack;
 use crate::carry_out::enabling;
 use crate::deliver::Delivery;
-use crate::plan::MARK;
+use crate::desired::Desired;
+use crate::mark::{MARK, Mark};
 
 /// The mount, below `auth/`.
 pub(crate) const MOUNT: &str = "vaultcrew";
+/// Role and policy; those of a stack that has a name end in it.
 pub(crate) const ROLE: &str = "bootstrap";
 pub(crate) const POLICY: &str = "vaultcrew-bootstrap";
 
 const SECRET_ID_TTL: Duration = Duration::from_hours(30 * 24);
 
 /// The credential's files.
-pub(crate) fn delivery(stack: &Stack) -> Delivery {
+pub(crate) fn delivery(stack: &Stack, mark: &Mark) -> Delivery {
     Delivery {
         mount: MOUNT.to_owned(),
-        role: ROLE.to_owned(),
+        role: mark.name(ROLE),
         directory: stack.state_dir.clone(),
         attrs: Attrs::mode(0o400),
         directory_mode: 0o700,
@@ -37,6 +39,7 @@ pub(crate) fn delivery(stack: &Stack) -> Delivery {
 /// What is to be done about the mount, policy and role.
 #[derive(Debug)]
 pub(crate) struct OwnPlan {
+    mark: Mark,
     enable: bool,
     disable_lockout: bool,
     policy: Option<String>,
@@ -48,9 +51,10 @@ impl OwnPlan {
     pub(crate) async fn ask(
         root: &VaultClient,
         approle_mount: &str,
-        services: impl Iterator<Item = &str>,
+        desired: &Desired,
     ) -> Result<Self, BootstrapError> {
-        let text = policy_text(approle_mount, services);
+        let mark = desired.mark.clone();
+        let text = policy_text(approle_mount, &mark, desired.names());
         let asking = || BootstrapError::vault("asking Vault for bootstrap's own AppRole");
         let by = root.soon();
         let mount = mounts::auth_methods(root, by).await.map_err(asking())?.remove(&format!("{MOUNT}/"));
@@ -66,12 +70,15 @@ impl OwnPlan {
         }
         let enable = mount.is_none();
         let disable_lockout = enable || mounts::lockout_enabled(root, MOUNT, by).await.map_err(asking())?;
-        let found = policy::read(root, POLICY, by).await.map_err(asking())?;
+        let found = policy::read(root, &mark.name(POLICY), by).await.map_err(asking())?;
         let policy = (found.as_ref() != Some(&text)).then_some(text);
-        let found =
-            if enable { None } else { approle::read_role(root, MOUNT, ROLE, by).await.map_err(asking())? };
-        let role = (found.as_ref() != Some(&role())).then(role);
-        Ok(Self { enable, disable_lockout, policy, role })
+        let found = if enable {
+            None
+        } else {
+            approle::read_role(root, MOUNT, &mark.name(ROLE), by).await.map_err(asking())?
+        };
+        let role = Some(role(&mark)).filter(|role| found.as_ref() != Some(role));
+        Ok(Self { mark, enable, disable_lockout, policy, role })
     }
 
     /// Whether there is nothing to do.
@@ -111,18 +118,18 @@ impl OwnPlan {
             mounts::disable_lockout(root, MOUNT, by).await?;
         }
         if let Some(text) = self.policy {
-            policy::write(root, POLICY, &text, by).await?;
+            policy::write(root, &self.mark.name(POLICY), &text, by).await?;
         }
         if let Some(role) = self.role {
-            approle::write_role(root, MOUNT, ROLE, &role, by).await?;
+            approle::write_role(root, MOUNT, &self.mark.name(ROLE), &role, by).await?;
         }
         Ok(())
     }
 }
 
-fn role() -> Role {
+fn role(mark: &Mark) -> Role {
     Role {
-        token_policies: vec![POLICY.to_owned()],
+        token_policies: vec![mark.name(POLICY)],
         token_ttl: Duration::from_mins(20),
         token_max_ttl: Duration::from_hours(1),
         secret_id_ttl: SECRET_ID_TTL,
@@ -132,12 +139,12 @@ fn role() -> Role {
 }
 
 /// The policy: each role by its name, never a wildcard, which would take in roles of others.
-fn policy_text<'a>(approle_mount: &str, services: impl Iterator<Item = &'a str>) -> String {
+fn policy_text<'a>(approle_mount: &str, mark: &Mark, services: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::from("# Made by vaultcrew's bootstrap for the services that it keeps fresh.\n");
     for service in services {
         text.push_str(&role_rules(approle_mount, service));
     }
-    text.push_str(&role_rules(MOUNT, ROLE));
+    text.push_str(&role_rules(MOUNT, &mark.name(ROLE)));
     for path in ["auth/token/renew-self", "auth/token/revoke-self"] {
         text.push_str(&rule(path, r#""update""#, ""));
     }
@@ -164,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_policy_names_each_role_and_has_no_wildcard() {
-        let text = policy_text("approle", ["user", "user_db"].into_iter());
+        let text = policy_text("approle", &Mark::default(), ["user", "user_db"].into_iter());
         for path in [
             "auth/approle/role/user/secret-id\"",
             "auth/approle/role/user_db/role-id\"",

@@ -104,6 +104,44 @@ fn the_server_grants_what_the_evaluator_says() {
         .unwrap();
 }
 
+/// Texts of all shapes, each behind a line with its name; `SERVICE` stands for a service's.
+const CORPUS: &str = include_str!("../../../tests/e2e/tests/corpus/policies.txt");
+
+/// Whatever the server takes of them is read, and for the same.
+#[test]
+fn every_shape_that_the_server_takes_is_read_for_the_same() {
+    let judge = Judge::start();
+    let paths =
+        ["data/chat", "data/other", "metadata/chat", "data/SE", "data/chat/", "chat", "data/a/b", "x/y/z"];
+    let paths = paths.map(|path| format!("secret/{path}"));
+    let (mut taken, mut unread) = (0, Vec::new());
+    for section in CORPUS.split("=== ").skip(1) {
+        let (name, text) = section.split_once('\n').unwrap();
+        let text = text.replace("SERVICE", "chat");
+        if judge.write(&text).is_err() {
+            continue;
+        }
+        taken += 1;
+        let rules = match parse(&text) {
+            Ok(rules) => rules,
+            Err(error) => {
+                unread.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        // What depends on who asks or when is not told by the text.
+        if rules.iter().any(|rule| rule.is_templated() || rule.expires) {
+            continue;
+        }
+        let acl = Acl::new(&rules);
+        for (path, granted) in paths.iter().zip(judge.grants(&paths)) {
+            assert_eq!(acl.capabilities(path), granted, "{name}: {path}");
+        }
+    }
+    assert!(taken > 100, "{taken}");
+    assert_eq!(unread, Vec::<String>::new());
+}
+
 /// Pieces of policies in an order that mostly makes one, with something that may not belong there now and then.
 fn nearly_policy() -> impl Strategy<Value = String> {
     let setting = select(vec![

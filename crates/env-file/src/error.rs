@@ -53,6 +53,11 @@ pub enum Fault {
     /// U+0000, which no environment variable can hold.
     #[error("a NUL character, which no environment variable can hold; remove it, or save the file as UTF-8")]
     Nul,
+    /// U+FEFF at the start, which python-dotenv before 1.2 takes into the first name.
+    #[error(
+        "a byte order mark, which some readers take for a part of the first name; save the file as UTF-8 without it"
+    )]
+    ByteOrderMark,
     /// A carriage return that ends no line: Compose takes it into the value, python-dotenv ends the line there.
     #[error("a carriage return in the middle of a line; end lines with LF or CRLF")]
     LoneCarriageReturn,
@@ -92,14 +97,24 @@ pub enum Fault {
     /// A tab before `#`: Compose takes the comment into the value.
     #[error("Compose knows no comment after a tab; put a space before `#`, or the value in quotes")]
     TabBeforeComment,
-    /// `KEY= # text`: Compose takes the text as the value, python-dotenv as a comment.
-    #[error("`#` after `= `: a value to some readers, a comment to others; quote the value, or write KEY=''")]
-    HashAfterBlank,
+    /// `KEY=#text`: dotenvy takes the text as a comment, and python-dotenv does where a blank precedes it.
+    #[error(
+        "`#` right after `=`: a value to some readers, a comment to others; quote the value, or write KEY=''"
+    )]
+    LeadingHash,
+    /// `KEY="value"#text`: dotenvy takes the text into the value.
+    #[error("dotenvy knows no comment right behind a closing quote; put a space before `#`")]
+    CommentTouchesQuote,
     /// Control characters and blanks beyond ASCII, trimmed by some readers and kept by others.
     #[error("a control character or an unusual blank outside quotes; put the value in quotes")]
     UnusualBlank,
-    /// `$name` or `$$` outside single quotes: Compose expands it, python-dotenv does not.
-    #[error("Compose expands a `$` here and python-dotenv does not; put the value in single quotes")]
+    /// Quotes and backslashes within a value without quotes, as in JSON: dotenvy takes them for syntax.
+    #[error(
+        "dotenvy takes away a quote or a backslash in a value without quotes; put the whole value in quotes"
+    )]
+    UnquotedSyntax,
+    /// `$` outside single quotes: Compose and dotenvy expand it, python-dotenv does not.
+    #[error("some readers expand a `$` here and some do not; put the value in single quotes")]
     Dollar,
     /// `${…}` outside single quotes: expanded, from different environments.
     #[error(
@@ -116,18 +131,26 @@ pub enum Fault {
         "two backslashes in single quotes are two to Compose and one to python-dotenv; use double quotes and write \\\\ for each"
     )]
     SingleQuotedBackslashes,
+    /// `\'` in single quotes with one of `#`, `$` or a line break behind it: dotenvy ends the value there.
+    #[error(
+        "dotenvy ends a value in single quotes at \\'; use double quotes, or for a value with `$` besides, --dialect compose"
+    )]
+    EscapedQuoteInSingle,
     /// `\'` in double quotes: Compose keeps the backslash.
     #[error("Compose keeps the backslash of \\' in double quotes; write ' alone there")]
     EscapedSingleQuote,
     /// `\$` in double quotes: python-dotenv keeps the backslash.
     #[error("python-dotenv keeps the backslash of \\$ in double quotes; put the value in single quotes")]
     EscapedDollar,
+    /// A backslash before a space in double quotes: dotenvy drops it.
+    #[error("dotenvy drops a backslash before a space in double quotes; for a backslash write \\\\")]
+    EscapedSpace,
     /// `\0` in double quotes, which every reader takes in its own way.
     #[error("`\\0` in double quotes is read differently by every reader; for a backslash write \\\\")]
     OctalEscape,
     /// A backslash before the closing quote: python-dotenv up to 1.1 reads past it.
     #[error(
-        "older python-dotenv reads past a closing quote after a backslash; write the value without quotes"
+        "python-dotenv before 1.2 may read on past a closing quote after a backslash; no way to write such a value is read alike by all: read the file with --dialect compose"
     )]
     BackslashBeforeQuote,
     /// CRLF inside quotes: Compose keeps the carriage return, python-dotenv does not.

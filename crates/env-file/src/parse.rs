@@ -20,10 +20,10 @@ use lex::{Lexer, Statement};
 /// By which reader's rules a file is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadDialect {
-    /// What Docker Compose and python-dotenv read alike, in the versions in use; what they read differently is refused.
+    /// What Docker Compose, python-dotenv and dotenvy read alike, in the versions in use; what one of them reads
+    /// differently is refused.
     ///
-    /// The two are what reads a `.env` file of a Compose stack in production. Other libraries differ from both in
-    /// more places than can be refused: dotenvy, for one, knows no unquoted value with spaces.
+    /// What dotenvy alone refuses, aloud, is taken: it knows no unquoted value with spaces, and no name with `-`.
     #[default]
     Strict,
     /// As Docker Compose reads it (compose-go's dotenv, 2.26 to 2.40), with one difference: references are filled
@@ -109,7 +109,8 @@ impl EnvFile {
 
 /// Reads `bytes` as `dialect` says. `path` only names the file in errors.
 ///
-/// All faults are told at once. A leading byte order mark and lines that end in CRLF are accepted.
+/// All faults are told at once. Lines that end in CRLF are accepted, and so is a leading byte order mark, save by
+/// strict reading.
 pub fn parse(bytes: &[u8], path: &Path, dialect: ReadDialect) -> Result<EnvFile, ParseErrors> {
     let (file, errors) = parse_past_faults(bytes, path, dialect);
     errors.map_or(Ok(file), Err)
@@ -118,7 +119,10 @@ pub fn parse(bytes: &[u8], path: &Path, dialect: ReadDialect) -> Result<EnvFile,
 /// Reads as [`parse`] does, and gives what can be read besides the faults: for one who looks on.
 #[must_use]
 pub fn parse_past_faults(bytes: &[u8], path: &Path, dialect: ReadDialect) -> (EnvFile, Option<ParseErrors>) {
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let unmarked = bytes.strip_prefix("\u{feff}".as_bytes());
+    let mark = unmarked.filter(|_| dialect == ReadDialect::Strict);
+    let mark = mark.map(|_| Refusal::of_file(0, Fault::ByteOrderMark));
+    let bytes = unmarked.unwrap_or(bytes);
     let (text, whole) = match str::from_utf8(bytes) {
         Ok(text) => (text, unreadable(text, dialect)),
         Err(error) => {
@@ -129,16 +133,15 @@ pub fn parse_past_faults(bytes: &[u8], path: &Path, dialect: ReadDialect) -> (En
     };
     let lines = Lines::of(text);
     let mut file = EnvFile::default();
-    let refusals = match whole {
+    let found = match whole {
         Some(refusal) => vec![refusal],
         None if dialect == ReadDialect::Literal => literal::read(text, &lines, &mut file),
         None => read(text, dialect, &lines, &mut file),
     };
-    if refusals.is_empty() {
-        return (file, None);
-    }
-    let errors = refusals.into_iter().map(|refusal| refusal.at(&lines, path)).collect();
-    (file, Some(ParseErrors(errors)))
+    let errors: Vec<ParseError> =
+        mark.into_iter().chain(found).map(|refusal| refusal.at(&lines, path)).collect();
+    let errors = (!errors.is_empty()).then_some(ParseErrors(errors));
+    (file, errors)
 }
 
 /// What makes a file unreadable as a whole, so that the rest of it is not looked at.

@@ -1,4 +1,4 @@
-//! Lines from real .env files, with the values that Docker Compose and python-dotenv gave them.
+//! Lines from real .env files, with the values that their readers gave them.
 
 use std::path::Path;
 
@@ -10,15 +10,25 @@ const REFUSED: &str = include_str!("corpus/refused.env");
 
 #[test]
 fn reads_what_all_readers_agree_on() {
-    for (ends, text) in [("LF", AGREE.to_owned()), ("LF, marked", format!("\u{feff}{AGREE}"))] {
-        let file = parse(text.as_bytes(), Path::new(".env"), ReadDialect::Strict).unwrap();
-        let expected: Vec<String> =
-            AGREE.lines().filter_map(|line| line.strip_prefix("#=")).map(unfold).collect();
-        assert_eq!(file.entries().len(), expected.len(), "{ends}");
-        for (entry, expected) in file.entries().iter().zip(expected) {
-            assert_eq!(entry.value.expose_secret(), expected, "{} ({ends})", entry.key);
-        }
+    let file = parse(AGREE.as_bytes(), Path::new(".env"), ReadDialect::Strict).unwrap();
+    let expected: Vec<String> =
+        AGREE.lines().filter_map(|line| line.strip_prefix("#=")).map(unfold).collect();
+    assert_eq!(file.entries().len(), expected.len());
+    for (entry, expected) in file.entries().iter().zip(expected) {
+        assert_eq!(entry.value.expose_secret(), expected, "{}", entry.key);
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_refused_once_or_skipped() {
+    let marked = format!("\u{feff}{AGREE}");
+    let read = |dialect| parse(marked.as_bytes(), Path::new(".env"), dialect);
+    let error = read(ReadDialect::Strict).unwrap_err().to_string();
+    assert!(error.starts_with(".env:1:1: a byte order mark") && error.lines().count() == 1, "{error}");
+    let (file, _) = env_file::parse_past_faults(marked.as_bytes(), Path::new(".env"), ReadDialect::Strict);
+    let compose = read(ReadDialect::Compose).unwrap();
+    assert!(!file.entries().is_empty());
+    assert_eq!(file.entries().len(), compose.entries().len());
 }
 
 #[test]

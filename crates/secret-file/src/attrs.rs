@@ -33,6 +33,16 @@ impl Attrs {
         Self { mode, owner: None, group: None }
     }
 
+    /// The permission bits of a directory that is made for such files: whoever may read one must come to it.
+    #[must_use]
+    pub const fn directory_mode(self) -> u32 {
+        match self {
+            Self { owner: None, group: None, mode } if mode & 0o070 == 0 => 0o700,
+            Self { owner: None, group: None, .. } => 0o750,
+            Self { .. } => 0o755,
+        }
+    }
+
     pub(crate) fn permissions(self) -> Permissions {
         Permissions::from_mode(self.mode & 0o777)
     }

@@ -12,7 +12,8 @@
 //!
 //! What returned `Ok` outlives a power cut. A kill or a failure at any point leaves the old or the new content,
 //! never a part of one; what it may leave besides are files whose names begin with `..tmp-` or `..gen-`, which
-//! the next write in the directory clears.
+//! the next write in the directory clears; whoever wrote what nobody can make again looks at the
+//! [`strays`](SecretDir::strays) first.
 //!
 //! Synchronous, one system call an effect: each can be traced and faulted from outside.
 
@@ -32,3 +33,4 @@ pub use dir::{DirLock, SecretDir};
 pub use error::{FileError, Operation};
 pub use read::{read_file, read_text};
 pub use set::SetFile;
+pub use stray::Stray;

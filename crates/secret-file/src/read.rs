@@ -77,7 +77,7 @@ impl SecretDir {
     }
 }
 
-fn content(file: &File, path: &Path, limit: usize) -> Result<SecretSlice<u8>, FileError> {
+pub(crate) fn content(file: &File, path: &Path, limit: usize) -> Result<SecretSlice<u8>, FileError> {
     let found = file.metadata().map_err(failed(Operation::Inspect, path))?;
     if let Entry::Other(found) = at::of_mode(found.mode()) {
         return Err(FileError::NotRegular { operation: Operation::Read, path: path.to_owned(), found });

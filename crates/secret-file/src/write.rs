@@ -143,6 +143,11 @@ pub(crate) fn fill(
     attrs: Attrs,
 ) -> Result<(), FileError> {
     file.write_all(value.expose_secret()).map_err(failed(Operation::Write, path))?;
+    protect(file, path, attrs)
+}
+
+/// Gives a file to its owner and makes it durable.
+pub(crate) fn protect(file: &File, path: &Path, attrs: Attrs) -> Result<(), FileError> {
     // The owner first: the mode must not open the file to the group that it had before.
     attrs.give_owner(file).map_err(failed(Operation::SetOwner, path))?;
     file.set_permissions(attrs.permissions()).map_err(failed(Operation::SetMode, path))?;
@@ -151,7 +156,7 @@ pub(crate) fn fill(
 
 /// `false`: it is now at `new`, and still at `old` too.
 #[cfg(target_env = "gnu")]
-fn rename_no_replace(dir: &File, old: &str, new: &str) -> nix::Result<bool> {
+pub(crate) fn rename_no_replace(dir: &File, old: &str, new: &str) -> nix::Result<bool> {
     use nix::fcntl::{RenameFlags, renameat2};
 
     match renameat2(dir, old, dir, new, RenameFlags::RENAME_NOREPLACE) {
@@ -163,7 +168,7 @@ fn rename_no_replace(dir: &File, old: &str, new: &str) -> nix::Result<bool> {
 
 /// nix has no `renameat2` for musl.
 #[cfg(not(target_env = "gnu"))]
-fn rename_no_replace(dir: &File, old: &str, new: &str) -> nix::Result<bool> {
+pub(crate) fn rename_no_replace(dir: &File, old: &str, new: &str) -> nix::Result<bool> {
     link_no_replace(dir, old, new)
 }
 

@@ -146,6 +146,29 @@ fn create_new_overwrites_nothing() {
 }
 
 #[test]
+fn what_a_killed_writer_left_can_be_read_and_named_while_no_writer_has_it() {
+    let (temp, dir) = directory();
+    let path = temp.path().join("..tmp-0123");
+    fs::write(&path, "kept").unwrap();
+    let writer = fs::File::open(&path).unwrap();
+    writer.lock().unwrap();
+    assert!(dir.strays().unwrap().is_empty());
+    drop(writer);
+    fs::write(temp.path().join("taken"), "").unwrap();
+    let stray = dir.strays().unwrap().remove(0);
+    assert!(stray.rename("taken", Attrs::mode(0o400)).unwrap_err().is_exists());
+
+    let stray = dir.strays().unwrap().remove(0);
+    assert_eq!(stray.read(4).unwrap().expose_secret(), b"kept");
+    assert!(matches!(stray.read(3), Err(FileError::TooLarge { .. })));
+    // It is no writer's to clear meanwhile.
+    dir.replace("other", &secret(""), Attrs::PRIVATE).unwrap();
+    stray.rename("key", Attrs::mode(0o400)).unwrap();
+    assert_eq!(mode(&temp.path().join("key")), 0o400);
+    assert_eq!(everything_in(temp.path()), ["key", "other", "taken"]);
+}
+
+#[test]
 fn of_many_writers_at_once_none_disturbs_another() {
     let (temp, _) = directory();
     let created = thread::scope(|scope| {

@@ -108,9 +108,10 @@ pub(crate) async fn ensure(client: &VaultClient, store: &KeyStore) -> Result<Ini
         (true, Stored::Requested) => Err(InitError::answer_lost(store)),
         (true, _) => Err(InitError::keys_elsewhere(store)),
         (false, Stored::Keys) => Err(InitError::occupied(store)?),
-        (false, _) => {
+        (false, stored) => {
             refuse_where_others_are_initialised(client, store).await?;
-            initialise(client, store, status.is_unsealed_by_shares()).await?;
+            let asked_before = stored == Stored::Requested;
+            initialise(client, store, status.is_unsealed_by_shares(), asked_before).await?;
             Ok(Initialised::Now)
         }
     }
@@ -130,6 +131,7 @@ pub(crate) fn finish(store: &KeyStore) -> Result<bool, InitError> {
             store.settle_init()?;
             Ok(false)
         }
+        Stored::Requested if store.recover_init_response()? => finish(store),
         Stored::Nothing | Stored::Requested => Ok(false),
     }
 }
@@ -148,14 +150,21 @@ async fn refuse_where_others_are_initialised(
     Ok(())
 }
 
-async fn initialise(client: &VaultClient, store: &KeyStore, by_shares: bool) -> Result<(), InitError> {
+async fn initialise(
+    client: &VaultClient,
+    store: &KeyStore,
+    by_shares: bool,
+    asked_before: bool,
+) -> Result<(), InitError> {
     store.prepare_init()?;
     tracing::info!("initialising Vault with {SHARES} key shares, threshold {THRESHOLD}");
     let reply = match sys::init(client, INIT_NODE, by_shares, SHARES, THRESHOLD).await {
         Ok(reply) => reply,
+        // What an earlier start asked for was carried out only now: its answer is the one that is lost.
+        Err(VaultError::Refused { .. }) if asked_before => return Err(InitError::answer_lost(store)),
         Err(error) => {
             // A clear refusal (another init was first) made no keys. After anything else they may exist.
-            if error.certainly_undone() {
+            if error.certainly_undone() && !asked_before {
                 store.withdraw_init()?;
             }
             return Err(InitError::Vault(error));
@@ -211,6 +220,12 @@ mod tests {
     async fn attempt(
         answer: ResponseTemplate,
     ) -> (Result<Initialised, InitError>, KeyStore, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::in_dir(dir.path());
+        (attempt_with(answer, &store).await, store, dir)
+    }
+
+    async fn attempt_with(answer: ResponseTemplate, store: &KeyStore) -> Result<Initialised, InitError> {
         let server = MockServer::start().await;
         let status =
             json!({ "type": "shamir", "initialized": false, "sealed": true, "t": 0, "n": 0, "progress": 0 });
@@ -224,8 +239,6 @@ mod tests {
             .expect(1)
             .mount(&server)
             .await;
-        let dir = tempfile::tempdir().unwrap();
-        let store = KeyStore::in_dir(dir.path());
         let settings = Settings {
             addresses: vec![server.uri().parse().unwrap()],
             ca_certificates: None,
@@ -234,11 +247,11 @@ mod tests {
             namespace: None,
             timeout: Duration::from_secs(2),
         };
-        let result = ensure(&VaultClient::new(&settings).unwrap(), &store).await;
+        let result = ensure(&VaultClient::new(&settings).unwrap(), store).await;
         if let Err(error) = &result {
             assert!(!format!("{error} {error:?}").contains("canary"));
         }
-        (result, store, dir)
+        result
     }
 
     #[tokio::test]
@@ -254,6 +267,33 @@ mod tests {
         let (result, store, _dir) = attempt(refused).await;
         assert!(matches!(result, Err(InitError::Vault(VaultError::Refused { .. }))));
         assert!(matches!(store.stored().unwrap(), Stored::Nothing));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_does_not_hide_that_an_earlier_start_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::in_dir(dir.path());
+        store.prepare_init().unwrap();
+        let refused = ResponseTemplate::new(400).set_body_json(json!({ "errors": ["already initialized"] }));
+        let result = attempt_with(refused, &store).await;
+        assert!(matches!(result, Err(InitError::AnswerLost { .. })));
+        let failed = ResponseTemplate::new(403).set_body_json(json!({ "errors": ["no"] }));
+        assert!(matches!(attempt_with(failed, &store).await, Err(InitError::Vault(_))));
+        assert_eq!(store.stored().unwrap(), Stored::Requested);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_written_and_has_no_name_yet_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::in_dir(dir.path());
+        store.prepare_init().unwrap();
+        let stray = dir.path().join("keys/..tmp-0123456789abcdef");
+        std::fs::write(&stray, &ANSWER[..40]).unwrap();
+        assert!(!finish(&store).unwrap());
+        std::fs::write(&stray, ANSWER).unwrap();
+        assert!(finish(&store).unwrap());
+        assert_eq!(store.shares(Place::Current).unwrap().found.len(), 5);
+        assert_eq!(store.stored().unwrap(), Stored::Keys);
     }
 
     #[tokio::test]

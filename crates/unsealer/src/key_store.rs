@@ -16,8 +16,8 @@
 //! | `hold` | an operator sealed Vault, or ordered so: nothing is unsealed until that is taken back |
 //! | `break-glass/` | `role_id` and `secret_id` of the break-glass role |
 //!
-//! With several keys directories the shares lie in them by turns, and an answer in two halves, each in a file that ends
-//! in `.half` and is worth nothing alone. A file that is encrypted ends in `.age`.
+//! With several keys directories the shares lie in them by turns. An answer ends in `.half` then, and is worth nothing
+//! without what ends in `.pad` in another directory. A file that is encrypted ends in `.age`.
 
 mod answer;
 mod break_glass;
@@ -166,11 +166,13 @@ impl KeyStore {
         self.prove()?;
         self.root.prove_writable()?;
         self.root.prove_room(2)?;
+        self.expect(INIT_RESPONSE)?;
         self.note(INIT_REQUESTED, "sys/init was, or was about to be, sent; see the documentation of unsealer")
     }
 
     /// Takes the note of [`prepare_init`](Self::prepare_init) back: the server has certainly made no keys.
     pub(crate) fn withdraw_init(&self) -> Result<(), KeyStoreError> {
+        self.drop_response(INIT_RESPONSE)?;
         self.first().remove(INIT_REQUESTED)?;
         Ok(())
     }
@@ -178,6 +180,12 @@ impl KeyStore {
     /// Puts the answer to `sys/init` on the disk as it came, before anything else is done with it.
     pub(crate) fn keep_init_response(&self, body: &[u8]) -> Result<(), KeyStoreError> {
         self.keep(INIT_RESPONSE, body)
+    }
+
+    /// Finds an answer to `sys/init` that a start had written and was killed before it could give it its name, and
+    /// does that; `false` where there is none that is whole.
+    pub(crate) fn recover_init_response(&self) -> Result<bool, KeyStoreError> {
+        self.recover(INIT_RESPONSE, |body| Answer::of_init(body.expose_secret()).is_ok())
     }
 
     /// Splits the stored answer into its files, and removes it once each was read back and compared.
@@ -193,13 +201,11 @@ impl KeyStore {
         if self.root.read(&self.root_token, MAX_FILE)?.expose_secret() != token.expose_secret() {
             return Err(KeyStoreError::NotReadBack { path: self.root_token_path(), response: path });
         }
-        self.drop_response(INIT_RESPONSE)?;
         self.withdraw_init()
     }
 
     /// Clears what a kill between the last two steps of a split leaves.
     pub(crate) fn settle_init(&self) -> Result<(), KeyStoreError> {
-        self.drop_response(INIT_RESPONSE)?;
         if self.first().names()?.iter().any(|name| name == INIT_REQUESTED) {
             self.withdraw_init()?;
         }
@@ -228,6 +234,7 @@ impl KeyStore {
     /// As [`prepare_init`](Self::prepare_init), for a rekey.
     pub(crate) fn prepare_rekey(&self) -> Result<(), KeyStoreError> {
         self.prove()?;
+        self.expect(REKEY_RESPONSE)?;
         self.note(REKEY_REQUESTED, "a rekey was begun; unsealer rekey finishes it, or begins anew")
     }
 
@@ -272,7 +279,6 @@ impl KeyStore {
             }
         }
         self.copy_break_glass_credential(&directories[0])?;
-        self.take_in(source)?;
         match break_glass {
             Some(credential) => self.keep_break_glass_credential(credential)?,
             // That of another life opens nothing here.
@@ -281,6 +287,8 @@ impl KeyStore {
         self.drop_shares(Place::Rekeyed)?;
         self.drop_shares(Place::BeforeRekey)?;
         self.settle_rekey()?;
+        // Last: once the shares are these, nothing is left to be done.
+        self.take_in(source)?;
         Ok(directories[0].path().to_owned())
     }
 

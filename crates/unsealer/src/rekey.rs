@@ -129,8 +129,7 @@ pub(crate) async fn resume(client: &VaultClient, store: &KeyStore) -> Result<boo
 /// decides nothing about a rekey that was cut off.
 pub(crate) fn note_unsealed(store: &KeyStore, by: Place, all: bool) -> Result<(), KeyStoreError> {
     let is_over = by == Place::Current && all && store.rekey()? == Rekey::None;
-    if is_over && store.has_shares(Place::BeforeRekey)? {
-        store.drop_shares(Place::BeforeRekey)?;
+    if is_over && store.drop_shares(Place::BeforeRekey)? {
         tracing::info!("the new key shares have unsealed Vault: those from before the rekey are removed");
     }
     Ok(())

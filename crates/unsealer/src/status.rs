@@ -263,6 +263,9 @@ fn as_text(nodes: &[NodeStatus], local: Option<&Local>) -> String {
         if local.recovery_keys > 0 {
             let _ = writeln!(text, "{} recovery keys here: they make root tokens", local.recovery_keys);
         }
+        if local.has_keys() && !local.break_glass {
+            text += "no break-glass credential: unsealer run makes it while there is a root token\n";
+        }
         if local.held {
             text += "held: nothing is unsealed until unsealer hold off\n";
         }

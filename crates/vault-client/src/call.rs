@@ -37,6 +37,7 @@ pub struct VaultClient {
     cluster: Arc<Cluster>,
     token: Option<SecretString>,
     timeout: Duration,
+    retries: bool,
 }
 
 struct Cluster {
@@ -93,7 +94,7 @@ impl VaultClient {
         };
         let nodes = settings.addresses.iter().map(node).collect::<Result<Vec<_>, SettingsError>>()?;
         let cluster = Arc::new(Cluster { nodes, leader: Mutex::new(None) });
-        Ok(Self { cluster, token: None, timeout: settings.timeout })
+        Ok(Self { cluster, token: None, timeout: settings.timeout, retries: true })
     }
 
     /// The same client, speaking with `token`.
@@ -106,6 +107,13 @@ impl VaultClient {
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
+    }
+
+    /// The same client, which sends everything once: for whoever has a loop of its own around each request, and
+    /// says how often that may ask.
+    #[must_use]
+    pub fn without_retries(&self) -> Self {
+        Self { retries: false, ..self.clone() }
     }
 
     /// The nodes' addresses, in the order of [`Target::Node`].
@@ -138,7 +146,8 @@ impl VaultClient {
             };
             let pause =
                 RETRY_DELAYS.delay(attempt, Jitter::draw()).max(error.retry_after().unwrap_or_default());
-            if retry == Retry::Never || !error.is_transient() || Instant::now() + pause >= by {
+            if retry == Retry::Never || !self.retries || !error.is_transient() || Instant::now() + pause >= by
+            {
                 return Err(error);
             }
             tracing::debug!(%error, ?pause, "trying again");

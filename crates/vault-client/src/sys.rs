@@ -96,6 +96,8 @@ pub async fn is_leader(client: &VaultClient, node: usize, by: Instant) -> Result
     #[derive(Deserialize)]
     struct Leader {
         ha_enabled: bool,
+        // OpenBao leaves it out where there is one node alone.
+        #[serde(default)]
         is_self: bool,
     }
     let leader: Leader = client.send(node, &Plain::get("sys/leader"), by).await?.json()?;

@@ -34,15 +34,31 @@ pub async fn renew_self(client: &VaultClient, by: Instant) -> Result<Auth, Vault
     auth(&client.call(Target::Leader, request, Retry::Never, by).await?)
 }
 
-/// `GET auth/token/lookup-self`: whether the client's own token is good. One that may not look itself up counts as
+/// Whether the client's own token is good. One that may not look itself up counts as
 /// one that is not.
 pub async fn is_valid(client: &VaultClient, by: Instant) -> Result<bool, VaultError> {
-    let request = Plain::get("auth/token/lookup-self");
-    match client.call(Target::Leader, request, Retry::Idempotent, by).await {
+    match look_up_self(client, by).await {
         Ok(_) => Ok(true),
         Err(VaultError::Denied { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// What a token is still good for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub struct Life {
+    /// From now; zero for a token that never expires.
+    #[serde(deserialize_with = "seconds")]
+    pub ttl: Duration,
+    /// Whether it can be renewed.
+    #[serde(default)]
+    pub renewable: bool,
+}
+
+/// `GET auth/token/lookup-self`: the life of the client's own token.
+pub async fn look_up_self(client: &VaultClient, by: Instant) -> Result<Life, VaultError> {
+    let request = Plain::get("auth/token/lookup-self");
+    client.call(Target::Leader, request, Retry::Idempotent, by).await?.data()
 }
 
 /// `POST auth/token/revoke-self`: the client's own token and its leases.

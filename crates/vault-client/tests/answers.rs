@@ -396,6 +396,31 @@ async fn garbled_capabilities_are_errors_and_not_shown() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_alone_is_found_behind_an_address_where_nobody_is() {
+    let server = MockServer::start().await;
+    let alone = ResponseTemplate::new(200).set_body_json(json!({ "ha_enabled": false }));
+    Mock::given(path("/v1/sys/leader")).respond_with(alone).mount(&server).await;
+    Mock::given(path("/v1/auth/token/lookup-self"))
+        .respond_with(
+            ResponseTemplate::new(200).set_body_json(json!({ "data": { "ttl": 60, "renewable": true } })),
+        )
+        .mount(&server)
+        .await;
+    let client = VaultClient::new(&settings(&["http://127.0.0.1:9".to_owned(), server.uri()])).unwrap();
+    let life = token::look_up_self(&client.without_retries(), in_ms(5000)).await.unwrap();
+    assert_eq!((life.ttl, life.renewable), (Duration::from_mins(1), true));
+}
+
+#[tokio::test]
+async fn who_has_a_loop_of_its_own_sends_once() {
+    let server = MockServer::start().await;
+    Mock::given(method("GET")).respond_with(errors(503, "Vault is sealed")).expect(1).mount(&server).await;
+    let client = client(&server).without_retries();
+    let sealed = kv2::read(&client, "secret", "user", None, in_ms(5000)).await.unwrap_err();
+    assert!(matches!(sealed, VaultError::Sealed { .. }));
+}
+
+#[tokio::test]
 async fn an_audit_device_is_enabled_as_the_api_takes_it() {
     let server = MockServer::start().await;
     let none = ResponseTemplate::new(200).set_body_json(json!({ "data": {} }));

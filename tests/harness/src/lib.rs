@@ -7,7 +7,9 @@
 //! come up. Tasks use the `…Options` types, whose `start` returns an [`Error`].
 
 mod canary;
+mod durability;
 mod error;
+mod faults;
 mod http;
 mod loopback;
 mod postgres;
@@ -17,18 +19,25 @@ mod proxy;
 mod run;
 mod settings;
 mod tools;
+mod trace;
 mod vault;
 mod wait;
 
 pub use canary::{Canary, CommandLineWatch, Finding};
+pub use durability::{NotDurable, Step};
 pub use error::{Error, Result, with_causes};
+pub use faults::{Fault, Hurt, run_hurt, run_killed_at};
 pub use http::Api;
 pub use loopback::{free_address, random_token};
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use programs::Programs;
 pub use proxy::{Moment, Proxy, Trouble};
 pub use run::{Daemon, Outcome, run, run_within, spawn};
-pub use settings::{BIN_DIR, POSTGRES_BIN, POSTGRES15_BIN, SERVER_BIN, TOOLS_DIR};
-pub use tools::{Flavour, postgres_bin, server, server_command, server_flavour, tools_dir};
+pub use settings::{BIN_DIR, COMPOSE_BIN, POSTGRES_BIN, POSTGRES15_BIN, SERVER_BIN, TOOLS_DIR};
+pub use tools::{
+    Flavour, SYSTEMD_ENV_READER, composes, docker, postgres_bin, python_dotenvs, server, server_command,
+    server_flavour, tools_dir,
+};
+pub use trace::{Call, Trace, trace, under_strace};
 pub use vault::{Storage, Vault, VaultOptions};
 pub use wait::{give_up, wait_until};

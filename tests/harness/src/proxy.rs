@@ -86,6 +86,12 @@ impl Proxy {
         format!("http://{}", self.shared.address)
     }
 
+    /// The server behind it.
+    #[must_use]
+    pub fn upstream(&self) -> SocketAddr {
+        self.shared.upstream
+    }
+
     /// Makes this trouble from now on, for new and for standing connections.
     pub fn set(&self, trouble: Trouble) {
         let refuses = trouble == Trouble::Refuse;
@@ -120,6 +126,16 @@ impl Proxy {
     /// trouble is all the answer there is.
     pub fn at(&self, moment: Moment, number: usize, act: impl FnOnce() -> Trouble + Send + 'static) {
         self.shared.state().acts.push((moment, number, Box::new(act)));
+    }
+
+    /// Gives every request whose path begins so this trouble in the place of an answer: the server does not see it.
+    pub fn at_path(&self, prefix: &str, trouble: Trouble) {
+        self.shared.state().paths.push((prefix.to_owned(), trouble));
+    }
+
+    /// Takes back all that was ordered by [`at`](Self::at) and has not happened.
+    pub fn forget(&self) {
+        self.shared.state().acts.clear();
     }
 
     /// Makes a connection that wakes the listener.
@@ -166,6 +182,7 @@ struct State {
     links: Vec<Weak<Link>>,
     requests: Vec<String>,
     acts: Vec<(Moment, usize, Act)>,
+    paths: Vec<(String, Trouble)>,
 }
 
 impl Shared {
@@ -187,6 +204,14 @@ impl Shared {
         let (.., act) = state.acts.swap_remove(index);
         drop(state);
         Some(act())
+    }
+
+    /// What is ordered for this request by its path.
+    fn at_path(&self, request: &str) -> Option<Trouble> {
+        let (_, path) = request.split_once(' ')?;
+        let state = self.state();
+        let ordered = state.paths.iter().find(|(prefix, _)| path.starts_with(prefix.as_str()));
+        ordered.map(|(_, trouble)| trouble.clone())
     }
 
     fn trouble(&self) -> Trouble {

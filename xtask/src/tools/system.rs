@@ -9,7 +9,14 @@ use crate::shell;
 type Program = (&'static str, &'static str);
 
 /// What tests and tasks run.
-pub(super) const NEEDED: &[Program] = &[("curl", "curl"), ("jq", "jq"), ("strace", "strace")];
+pub(super) const NEEDED: &[Program] = &[
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("dash", "dash"),
+    ("jq", "jq"),
+    ("strace", "strace"),
+    (harness::SYSTEMD_ENV_READER, "systemd"),
+];
 /// What tests run besides: a PostgreSQL with TLS and the contrib modules, which no wheel has.
 pub(super) const FOR_TESTS: &[Program] = &[("/usr/lib/postgresql/15/bin/postgres", "postgresql-15")];
 

@@ -7,6 +7,7 @@ use super::finding::{Finding, why_and_mend};
 use super::inputs::Inputs;
 use super::manifest::Claims;
 use super::rule::Rule;
+use crate::desired::exposure;
 
 /// The `.env` file as far as it can be read.
 pub(super) struct Env {
@@ -66,15 +67,8 @@ fn overridden(bytes: &[u8], inputs: &Inputs, findings: &mut Vec<Finding>) {
 /// Who else can read it, and which of its keys have no use or no value.
 pub(super) fn check(env: &Env, claims: &Claims, inputs: &Inputs, findings: &mut Vec<Finding>) {
     let path = &inputs.env_file;
-    if let Some(mode) = inputs.env_mode.map(|mode| mode & 0o777).filter(|mode| mode & 0o077 != 0) {
-        let others = if mode % 0o10 == 0 { "its group" } else { "every user of this machine" };
-        let why = format!("its mode is {mode:04o}: {others} gets at all the secrets in it");
-        findings.push(Finding::of_file(
-            Rule::EnvPermissions,
-            path,
-            why,
-            format!("chmod 600 {}", path.display()),
-        ));
+    if let Some((why, mend)) = inputs.env_mode.and_then(|mode| exposure(path, mode)) {
+        findings.push(Finding::of_file(Rule::EnvPermissions, path, why, mend));
     }
     for (key, line) in claims.unclaimed() {
         let why = format!("no service claims {key}, so that it is written nowhere");

@@ -157,7 +157,7 @@ fn examples() -> Vec<(Rule, Files, Files)> {
             good().policy("chat", &read("secret/data/chat")),
             good().policy("chat", &read("secret/data/chat")).env("CHAT_X=1\n"),
         ),
-        (Rule::SecretTooManyKeys, good().env(&keys(499)), good().env(&keys(498))),
+        (Rule::SecretTooManyKeys, good().env(&keys(498)), good().env(&keys(497))),
         (
             Rule::SecretTooLarge,
             good().env(&format!("USER_X={}\n", "x".repeat(1 << 20))),

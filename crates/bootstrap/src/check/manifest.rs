@@ -106,7 +106,7 @@ fn finding(error: &ManifestError, inputs: &Inputs) -> Finding {
         F::Guessable { .. } => (Rule::GenerateWeak, "raise the length, or leave it out"),
         F::Alphabet => (Rule::GenerateWeak, "write other characters, or leave the alphabet out"),
         F::SameName { .. } => (Rule::RenameCollision, "choose another name for one"),
-        F::Pattern(_) | F::NoServices(_) | F::GivenAndIgnored(_) => {
+        F::Pattern(_) | F::NoServices(_) | F::GivenAndIgnored(_) | F::StackName(_) => {
             (Rule::ManifestEntry, "write it as docs/manifest.md shows it")
         }
     };

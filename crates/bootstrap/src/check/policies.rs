@@ -7,14 +7,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::finding::Finding;
-use super::grants::may_read;
-use super::hcl::Text;
 use super::inputs::{Inputs, PolicyFile};
 use super::manifest::Claims;
-use super::policy::{self, Policy, Stanza};
 use super::rule::Rule;
 use crate::desired::POLICY_FILE;
 use crate::manifest::{Place, suggest};
+use crate::policy::{Acl, Capability, Stanza, Stanzas, Text};
 
 /// Looks at every policy, and at what else is in their directory.
 pub(super) fn check(inputs: &Inputs, claims: &Claims, findings: &mut Vec<Finding>) {
@@ -87,7 +85,7 @@ impl Checking<'_> {
     }
 
     fn run(mut self) {
-        let policy = match policy::parse(self.text) {
+        let policy = match Stanzas::read(self.text) {
             Ok(policy) => policy,
             Err(error) => {
                 let why = format!(
@@ -98,21 +96,21 @@ impl Checking<'_> {
             }
         };
         self.unknown_keys(&policy);
-        if policy.stanzas.is_empty() {
+        if policy.all.is_empty() {
             let why =
                 format!("grants nothing, so that {} cannot even read its own secret", self.file.service);
             let mend = format!("write {}", self.own_stanza());
             self.findings.push(Finding::of_file(Rule::PolicyEmpty, &self.file.path, why, mend));
             return;
         }
-        self.duplicates(&policy.stanzas);
-        for stanza in &policy.stanzas {
+        self.duplicates(&policy.all);
+        for stanza in &policy.all {
             self.stanza(stanza);
         }
-        self.own_secret(&policy.stanzas);
+        self.own_secret(&policy.all);
     }
 
-    fn unknown_keys(&mut self, policy: &Policy) {
+    fn unknown_keys(&mut self, policy: &Stanzas<'_>) {
         for (Text { text, offset }, known) in &policy.unknown_keys {
             let why = format!("no server is known to take `{text}` here; OpenBao refuses the whole policy");
             let mend = match suggest(text, known.iter().copied()) {
@@ -127,29 +125,29 @@ impl Checking<'_> {
         let mut seen: HashMap<&str, usize> = HashMap::new();
         for stanza in stanzas {
             let offset = stanza.path.offset;
-            if let Some(first) = seen.get(stanza.pattern()) {
+            if let Some(first) = seen.get(stanza.rule.path.as_str()) {
                 let line = Place::of(self.text, *first).line;
                 let why = format!(
                     "`{}` has a stanza on line {line} already; the server adds their capabilities up, and one deny \
                      outweighs all",
-                    stanza.pattern()
+                    stanza.rule.path.as_str()
                 );
                 self.note(Rule::PolicyDuplicatePath, offset, why, "write one stanza with what both grant");
             }
-            seen.entry(stanza.pattern()).or_insert(offset);
+            seen.entry(stanza.rule.path.as_str()).or_insert(offset);
         }
     }
 
     fn stanza(&mut self, stanza: &Stanza) {
         self.capabilities(stanza);
         // What denies takes nothing too much, wherever.
-        if stanza.denies() {
+        if stanza.rule.denies {
             return;
         }
-        if !(stanza.is_templated() || stanza.expires) {
+        if !(stanza.rule.is_templated() || stanza.rule.expires) {
             return self.path(stanza);
         }
-        let why = if stanza.is_templated() {
+        let why = if stanza.rule.is_templated() {
             "the server fills in this path for each token: whose secrets it opens cannot be judged here"
         } else {
             "this stanza ends on a day: what it opens cannot be judged here"
@@ -164,9 +162,11 @@ impl Checking<'_> {
         }
         let path = self.own_path();
         let certain: Vec<&Stanza> =
-            stanzas.iter().filter(|stanza| !stanza.is_templated() && !stanza.expires).collect();
-        let denied = certain.iter().any(|stanza| stanza.pattern() == path && stanza.denies());
-        if may_read(&certain, &path) || certain.len() < stanzas.len() && !denied {
+            stanzas.iter().filter(|stanza| !stanza.rule.is_templated() && !stanza.rule.expires).collect();
+        let denied = certain.iter().any(|stanza| stanza.rule.path.as_str() == path && stanza.rule.denies);
+        let reads =
+            Acl::new(certain.iter().map(|stanza| &stanza.rule)).capabilities(&path).has(Capability::Read);
+        if reads || certain.len() < stanzas.len() && !denied {
             return;
         }
         let why = format!("{} cannot read its own secret, {path}", self.file.service);

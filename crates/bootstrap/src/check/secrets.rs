@@ -5,17 +5,13 @@ use std::path::Path;
 use secrecy::ExposeSecret as _;
 
 use super::env::Env;
-use super::finding::Finding;
+use super::finding::{Finding, why_and_mend};
 use super::inputs::Inputs;
 use super::manifest::Claims;
 use super::rule::Rule;
+use crate::limits;
 use crate::manifest::{Service, Source};
-
-/// More keys than this in one write are refused by KV v2.
-const MOST_KEYS: usize = 499;
-
-/// What raft takes as one value, in bytes. Some 200 more are the server's own, which vary with its version.
-const LARGEST: usize = (1 << 20) - 128;
+use crate::observed;
 
 /// Whether every service has a secret that fits, under names that its programs can be given.
 pub(super) fn check(env: Option<&Env>, claims: &Claims, inputs: &Inputs, findings: &mut Vec<Finding>) {
@@ -23,8 +19,7 @@ pub(super) fn check(env: Option<&Env>, claims: &Claims, inputs: &Inputs, finding
         let file = inputs.policies.iter().find(|policy| policy.service == service.name);
         let Some(file) = file.map(|policy| policy.path.as_path()) else { continue };
         findings.extend(emptiness(service, file, claims));
-        findings.extend(too_many_keys(service, file));
-        findings.extend(too_large(service, file));
+        findings.extend(too_much(service, file, &inputs.kv_mount));
         findings.extend(service.secret.keys().filter_map(|key| key_name(service, key, env, inputs)));
     }
 }
@@ -40,40 +35,17 @@ fn emptiness(service: &Service, file: &Path, claims: &Claims) -> Option<Finding>
         .then(|| Finding::of_file(Rule::SecretEmpty, file, why, mend))
 }
 
-fn too_many_keys(service: &Service, file: &Path) -> Option<Finding> {
-    let (name, count) = (&service.name, service.secret.len());
-    let why = format!("service {name} would hold {count} keys, and KV v2 takes {MOST_KEYS} at most");
-    let mend = "split the service in two, or put what is no secret under ignore in vaultcrew.toml, or into one JSON value";
-    (count > MOST_KEYS).then(|| Finding::of_file(Rule::SecretTooManyKeys, file, why, mend))
-}
-
-fn too_large(service: &Service, file: &Path) -> Option<Finding> {
-    let value = |source: &Source| match source {
-        Source::Env(value) => json_length(value.expose_secret()),
-        Source::Generate(spec) => spec.length,
+fn too_much(service: &Service, file: &Path, mount: &str) -> Option<Finding> {
+    let size = |source: &Source| match source {
+        Source::Env(value) => limits::stored(value.expose_secret()),
+        // Of a usual alphabet.
+        Source::Generate(spec) => 2 + spec.length,
     };
-    // Two pairs of quotes, a colon and a comma.
-    let size: usize = service.secret.iter().map(|(key, source)| json_length(key) + value(source) + 6).sum();
-    let largest = service.secret.iter().max_by_key(|(_, source)| value(source)).map(|(key, _)| key.as_str());
-    let why = format!(
-        "the secret of {} would take {} KiB, and the server's storage ends at 1 MiB; its largest value is {}",
-        service.name,
-        size / 1024,
-        largest.unwrap_or_default()
-    );
-    let mend = "keep large values in files of their own, outside of Vault, and a key to decrypt them in it";
-    (size > LARGEST).then(|| Finding::of_file(Rule::SecretTooLarge, file, why, mend))
-}
-
-/// The bytes that `text` takes in the server's JSON, without its quotes. Go writes out what HTML and JavaScript
-/// might trip over.
-fn json_length(text: &str) -> usize {
-    let length = |c: char| match c {
-        '"' | '\\' | '\n' | '\r' | '\t' => 2,
-        '\0'..' ' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
-        _ => c.len_utf8(),
-    };
-    text.chars().map(length).sum()
+    let sizes = service.secret.iter().map(|(key, source)| (key.as_str(), size(source)));
+    let excess = limits::check(&observed::path(mount, &service.name), sizes)?;
+    let rule = if excess.has_too_many_keys() { Rule::SecretTooManyKeys } else { Rule::SecretTooLarge };
+    let (why, mend) = why_and_mend(&excess.to_string(), "");
+    Some(Finding::of_file(rule, file, why, mend))
 }
 
 fn key_name(service: &Service, key: &str, env: Option<&Env>, inputs: &Inputs) -> Option<Finding> {
@@ -92,20 +64,5 @@ fn key_name(service: &Service, key: &str, env: Option<&Env>, inputs: &Inputs) ->
     match env.and_then(|env| env.file.entry(key)) {
         Some(entry) => Some(Finding::of_file(Rule::KeyName, &inputs.env_file, why, mend).on(entry.line)),
         None => Some(Finding::of_file(Rule::KeyName, &inputs.manifest_path, why, mend)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_those_that_raft_was_seen_to_count() {
-        // As many of each fill 1048320 bytes of the value that OpenBao takes at the most.
-        for (text, count) in
-            [("x", 1_048_320), ("<", 174_720), ("\u{2028}", 174_720), ("\n", 524_160), ("é", 524_160)]
-        {
-            assert_eq!(json_length(&text.repeat(count)), 1_048_320, "{text:?}");
-        }
     }
 }

@@ -112,6 +112,11 @@ pub enum Fault {
         "`{0}` is no service name; use lower-case letters, digits, `-` and `_`, a letter or digit first, and rename the file"
     )]
     ServiceName(String),
+    /// A stack's name that is none.
+    #[error(
+        "`{0}` is no name of a stack; use lower-case letters, digits, `-` and `_`, a letter or digit first"
+    )]
+    StackName(String),
     /// Two services whose keys would begin alike.
     #[error(
         "services `{one}` and `{other}` would both hold the keys that begin with {prefix}; rename one of them"

@@ -10,12 +10,14 @@ use toml::Spanned;
 
 use super::error::{Fault, ManifestError, ManifestErrors, Place};
 use super::pattern::Pattern;
+use super::resolve::is_service_name;
 use super::{FileAttrs, GenerateSpec, Ttls};
 
 /// A manifest whose every entry is valid by itself.
 #[derive(Debug, Default)]
 pub struct Manifest {
     pub(super) path: PathBuf,
+    stack: Option<String>,
     pub(super) ignore: Vec<(Place, Pattern)>,
     pub(super) keys: Vec<KeyRule>,
     pub(super) generate: Vec<(Place, GenerateSpec)>,
@@ -126,6 +128,12 @@ impl Manifest {
         (manifest, reading.faults.into_iter().map(error).collect())
     }
 
+    /// The name of the stack, if it has one.
+    #[must_use]
+    pub fn stack(&self) -> Option<&str> {
+        self.stack.as_deref()
+    }
+
     /// Every time to live that it sets.
     #[must_use]
     pub fn ttls(&self) -> &[WrittenTtl] {
@@ -158,6 +166,7 @@ impl Manifest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    stack: Option<Spanned<String>>,
     #[serde(default)]
     ignore: Vec<Spanned<String>>,
     #[serde(default)]
@@ -214,6 +223,11 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn manifest(&mut self, written: Written, path: &Path) -> Manifest {
+        let stack = written.stack.and_then(|name| {
+            self.read(&name, |name| {
+                if is_service_name(name) { Ok(name.clone()) } else { Err(Fault::StackName(name.clone())) }
+            })
+        });
         let ignore = written.ignore.iter().filter_map(|text| Some((self.place(text), self.pattern(text)?)));
         let ignore: Vec<(Place, Pattern)> = ignore.collect();
         let keys = written.keys.into_iter().filter_map(|(key, services)| self.rule(&key, services, &ignore));
@@ -231,7 +245,16 @@ impl Reading<'_> {
             (name.into_inner(), rules)
         });
         let services = services.collect();
-        Manifest { path: path.to_owned(), ignore, keys, generate, defaults, services, ttls: Vec::new() }
+        Manifest {
+            path: path.to_owned(),
+            stack,
+            ignore,
+            keys,
+            generate,
+            defaults,
+            services,
+            ttls: Vec::new(),
+        }
     }
 
     fn place<T>(&self, spanned: &Spanned<T>) -> Place {

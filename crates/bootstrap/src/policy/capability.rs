@@ -46,6 +46,16 @@ impl Capability {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(capability, _)| capability)
     }
+
+    /// That of this name which a policy can grant.
+    pub(crate) fn of_policy(name: &str) -> Option<Self> {
+        Self::parse(name).filter(|capability| *capability != Self::Root)
+    }
+
+    /// The names that a policy can hold.
+    pub(crate) fn policy_names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(|(_, name)| name).filter(|name| *name != "root").chain(["deny"])
+    }
 }
 
 /// Some capabilities, or none.

@@ -37,19 +37,45 @@ fn intersperse<'a>(pieces: impl Iterator<Item = &'a str>, between: &'a str) -> V
 /// Resolves escapes; `\$` becomes `$$`, which is how an expansion spells a dollar sign.
 fn unescape(text: &str) -> Result<Zeroizing<String>, (usize, Fault)> {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
-    let mut chars = text.char_indices();
-    while let Some((offset, c)) = chars.next() {
-        if c != '\\' {
-            value.push(c);
-            continue;
-        }
-        match chars.next().map(|(_, escaped)| escaped) {
-            Some('0') => return Err((offset, Fault::OctalEscape)),
-            Some('$') => value.push_str("$$"),
-            escaped => push_escape(&mut value, escaped),
-        }
+    let mut rest = text;
+    while let Some(backslash) = rest.find('\\') {
+        value.push_str(&rest[..backslash]);
+        let behind = &rest[backslash + 1..];
+        let escaped = behind.chars().next();
+        let length = match escaped {
+            Some('0') => {
+                let digits = behind[1..].bytes().take(3).take_while(u8::is_ascii_digit).count();
+                if !push_octal(&mut value, &behind[1..=digits]) {
+                    return Err((text.len() - behind.len() - 1, Fault::Nul));
+                }
+                1 + digits
+            }
+            Some('$') => {
+                value.push_str("$$");
+                1
+            }
+            escaped => {
+                push_escape(&mut value, escaped);
+                escaped.map_or(0, char::len_utf8)
+            }
+        };
+        rest = &behind[length..];
     }
+    value.push_str(rest);
     Ok(value)
+}
+
+/// Appends what `\0` and these digits stand for: the character of three octal ones, else the text without
+/// the `0`. False for NUL.
+fn push_octal(value: &mut String, digits: &str) -> bool {
+    let code = if digits.len() == 3 { u8::from_str_radix(digits, 8).ok() } else { None };
+    if let Some(code) = code {
+        value.push(char::from(code));
+    } else {
+        value.push('\\');
+        value.push_str(digits);
+    }
+    code != Some(0)
 }
 
 fn expand(text: &str, earlier: &EnvFile) -> Result<SecretString, (usize, Fault)> {

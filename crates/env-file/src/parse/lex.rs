@@ -1,6 +1,6 @@
 //! From text to statements: where a key ends, where its value begins, which quotes hold it.
 //!
-//! Compose and python-dotenv agree on all of this except where a [`Fault`] says otherwise.
+//! The readers agree on all of this except where a [`Fault`] says otherwise.
 
 use super::{ReadDialect, Refusal};
 use crate::error::Fault;
@@ -19,8 +19,6 @@ pub(super) struct Written<'a> {
     pub(super) text: &'a str,
     /// Where `text` begins.
     pub(super) offset: usize,
-    /// Whether blanks stand between `=` and the value.
-    pub(super) after_blank: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,11 +28,14 @@ pub(super) enum Quote {
     Double,
 }
 
+/// A certificate or the longest key in use is half as long.
+const LONGEST_BLOCK: usize = 16 * 1024;
+
 /// The statements of a text and the places that are none, each once and in order.
 pub(super) struct Lexer<'a> {
     text: &'a str,
     dialect: ReadDialect,
-    /// What may surround a key and precede a value; in strict reading, the blanks that all readers trim.
+    /// What may follow a key and precede a value; in strict reading, the blanks that all readers trim there.
     blanks: &'static [char],
     offset: usize,
 }
@@ -60,16 +61,12 @@ impl<'a> Lexer<'a> {
 
     fn skip_blank_lines_and_comments(&mut self) {
         loop {
-            self.offset = self.text.len() - self.trim_blank_lines(self.rest()).len();
+            self.offset = self.text.len() - self.rest().trim_start().len();
             if !self.rest().starts_with('#') {
                 return;
             }
             self.skip_past(self.offset, "\n");
         }
-    }
-
-    fn trim_blank_lines(&self, text: &'a str) -> &'a str {
-        text.trim_start_matches(|c| c == '\n' || c == '\r' || self.blanks.contains(&c))
     }
 
     /// Reads the statement that begins here, and moves behind the lines that it takes.
@@ -96,28 +93,31 @@ impl<'a> Lexer<'a> {
     fn value(&mut self, from: usize) -> Result<Written<'a>, (usize, Fault)> {
         let trimmed = self.text[from..].trim_start_matches(self.blanks);
         let at = self.text.len() - trimmed.len();
-        let after_blank = at > from;
         let quote = match trimmed.as_bytes().first() {
             Some(b'\'') => Quote::Single,
             Some(b'"') => Quote::Double,
             _ => {
                 let text = trimmed.split('\n').next().unwrap_or_default();
-                if text.starts_with("-----BEGIN ") && !text.contains("-----END ") {
+                if text.starts_with("-----BEGIN ") && begins_block(trimmed) {
                     self.skip_block(at);
                     return Err((at, Fault::UnquotedBlock));
                 }
-                return Ok(Written { quote: Quote::None, text, offset: at, after_blank });
+                return Ok(Written { quote: Quote::None, text, offset: at });
             }
         };
         let text = &trimmed[1..];
         let closing = closing_quote(text, trimmed.as_bytes()[0]).ok_or((at, Fault::Unterminated))?;
         let behind = at + 1 + closing + 1;
         self.skip_past(behind, "\n");
-        let tail = self.trim_blank_lines(&self.text[behind..self.offset]);
-        if !tail.is_empty() && !tail.starts_with('#') {
+        let tail = &self.text[behind..self.offset];
+        let comment = tail.trim_start_matches(self.blanks);
+        if !tail.trim_start().is_empty() && !comment.starts_with('#') {
             return Err((behind, Fault::TextAfterQuote));
         }
-        Ok(Written { quote, text: &text[..closing], offset: at + 1, after_blank })
+        if tail.starts_with('#') && self.dialect == ReadDialect::Strict {
+            return Err((behind, Fault::CommentTouchesQuote));
+        }
+        Ok(Written { quote, text: &text[..closing], offset: at + 1 })
     }
 
     /// Moves behind a PEM block, so that its lines are not taken for statements.
@@ -134,6 +134,15 @@ impl<'a> Iterator for Lexer<'a> {
         self.skip_blank_lines_and_comments();
         (!self.rest().is_empty()).then(|| self.statement())
     }
+}
+
+/// Whether the line at the start of `text` is followed by the body and the end of a PEM block; else it is a value
+/// like any other.
+fn begins_block(text: &str) -> bool {
+    let second = text.lines().nth(1).unwrap_or_default();
+    let is_base64 = |line: &str| line.bytes().all(|c| c.is_ascii_alphanumeric() || b"+/=".contains(&c));
+    let is_body = !second.is_empty() && (is_base64(second) || second.contains(": "));
+    is_body && text[..text.floor_char_boundary(LONGEST_BLOCK)].contains("\n-----END ")
 }
 
 /// The length of `export` and the blanks after it, or 0 where the line has no such prefix.

@@ -6,12 +6,14 @@ use super::{Entry, EnvFile, Lines, Refusal};
 use crate::error::Fault;
 
 pub(super) fn read(text: &str, lines: &Lines<'_>, file: &mut EnvFile) -> Vec<Refusal> {
-    text.lines().filter_map(|line| read_line(line, text, lines, file).err()).collect()
+    // Docker drops a carriage return at the end of the last line too, line feed or not.
+    let written = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    written.filter_map(|line| read_line(line, text, lines, file).err()).collect()
 }
 
 /// Reads one line of `text`, given without its line end.
 fn read_line(line: &str, text: &str, lines: &Lines<'_>, file: &mut EnvFile) -> Result<(), Refusal> {
-    let statement = line.trim_start_matches([' ', '\t']);
+    let statement = line.trim_start();
     if statement.is_empty() || statement.starts_with('#') {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Values that Compose and python-dotenv read alike; everything else is refused.
+//! Values that Compose, python-dotenv and dotenvy read alike; everything else is refused.
 
 use secrecy::SecretString;
 use zeroize::Zeroizing;
@@ -9,15 +9,15 @@ use crate::error::Fault;
 /// The value, or the offset within `written.text` of what the readers disagree on.
 pub(super) fn value(written: &Written<'_>) -> Result<SecretString, (usize, Fault)> {
     match written.quote {
-        Quote::None => unquoted(written.text, written.after_blank).map(SecretString::from),
+        Quote::None => unquoted(written.text).map(SecretString::from),
         Quote::Single => single_quoted(written.text),
         Quote::Double => double_quoted(written.text),
     }
 }
 
-fn unquoted(text: &str, after_blank: bool) -> Result<&str, (usize, Fault)> {
-    if after_blank && text.starts_with('#') {
-        return Err((0, Fault::HashAfterBlank));
+fn unquoted(text: &str) -> Result<&str, (usize, Fault)> {
+    if text.starts_with('#') {
+        return Err((0, Fault::LeadingHash));
     }
     let before_comment = match text.match_indices(" #").next() {
         Some((comment, _)) => &text[..comment],
@@ -27,12 +27,24 @@ fn unquoted(text: &str, after_blank: bool) -> Result<&str, (usize, Fault)> {
         return Err((tab, Fault::TabBeforeComment));
     }
     let value = before_comment.trim_end_matches([' ', '\t', '\r']);
-    let unusual = |c: char| c != '\t' && (c.is_control() || c.is_whitespace() && c != ' ');
-    if let Some(place) = value.find(unusual) {
+    if let Some(place) = unusual_blank(value) {
         return Err((place, Fault::UnusualBlank));
+    }
+    if let Some(place) = value.find(['\'', '"', '\\']) {
+        return Err((place, Fault::UnquotedSyntax));
     }
     check_dollars(value)?;
     Ok(value)
+}
+
+/// A blank that some readers trim and others keep: at an end of the value, or before what is a comment to some.
+fn unusual_blank(value: &str) -> Option<usize> {
+    let unusual = |c: char| c != '\t' && (c.is_control() || c.is_whitespace() && c != ' ');
+    let at_end = |place: usize, c: char| {
+        let behind = value[place + c.len_utf8()..].trim_start();
+        value[..place].trim_matches(unusual).is_empty() || behind.is_empty() || behind.starts_with('#')
+    };
+    value.char_indices().find(|&(place, c)| unusual(c) && at_end(place, c)).map(|(place, _)| place)
 }
 
 fn single_quoted(text: &str) -> Result<SecretString, (usize, Fault)> {
@@ -42,6 +54,10 @@ fn single_quoted(text: &str) -> Result<SecretString, (usize, Fault)> {
     }
     if let Some(place) = text.find("${").filter(|&place| text[place..].contains('}')) {
         return Err((place, Fault::QuotedReference));
+    }
+    // Elsewhere dotenvy finds that a quote is not closed, and says so.
+    if let Some(place) = text.find(r"\'").filter(|&place| text[place..].contains(['#', '$', '\n'])) {
+        return Err((place, Fault::EscapedQuoteInSingle));
     }
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     text.split(r"\'").enumerate().for_each(|(index, piece)| {
@@ -64,6 +80,7 @@ fn double_quoted(text: &str) -> Result<SecretString, (usize, Fault)> {
         match escaped {
             Some('\'') => return Err((offset, Fault::EscapedSingleQuote)),
             Some('$') => return Err((offset, Fault::EscapedDollar)),
+            Some(' ') => return Err((offset, Fault::EscapedSpace)),
             Some('0') => return Err((offset, Fault::OctalEscape)),
             Some('\\') if offset + 2 == text.len() => return Err((offset, Fault::BackslashBeforeQuote)),
             _ => push_escape(&mut value, escaped),
@@ -97,17 +114,10 @@ fn check_line_ends(text: &str) -> Result<(), (usize, Fault)> {
     text.find('\r').map_or(Ok(()), |place| Err((place, Fault::CrlfInQuotes)))
 }
 
-/// A `$` stands for itself in both readers before a digit, a blank, most punctuation and at the end.
 fn check_dollars(text: &str) -> Result<(), (usize, Fault)> {
-    for (place, _) in text.match_indices('$') {
-        match text[place + 1..].chars().next() {
-            Some('{') => return Err((place, Fault::Reference)),
-            // Compose matches names regardless of case, which takes in letters beyond ASCII.
-            Some(c) if c == '$' || c == '_' || c.is_ascii_alphabetic() || !c.is_ascii() => {
-                return Err((place, Fault::Dollar));
-            }
-            _ => {}
-        }
+    match text.find('$') {
+        Some(place) if text[place..].starts_with("${") => Err((place, Fault::Reference)),
+        Some(place) => Err((place, Fault::Dollar)),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -1,6 +1,4 @@
-use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 use proptest::prelude::*;
 
@@ -12,17 +10,6 @@ fn written(dialect: Dialect, entries: &[(&str, &str)]) -> Result<String, WriteEr
         entries.iter().map(|(key, value)| (*key, SecretString::from(*value))).collect();
     let bytes = write(dialect, secrets.iter().map(|(key, value)| (*key, value)))?;
     Ok(String::from_utf8(bytes.expose_secret().to_vec()).expect("text in, text out"))
-}
-
-/// What a POSIX shell makes of the file: the values of `keys`, in order.
-fn sourced(file: &str, keys: &[&str]) -> Vec<String> {
-    let mut on_disk = tempfile::NamedTempFile::new().unwrap();
-    on_disk.write_all(file.as_bytes()).unwrap();
-    let script = r#"set -a; . "$0"; for key; do eval "printf '%s\\0' \"\$$key\""; done"#;
-    let shell = Command::new("sh").arg("-c").arg(script).arg(on_disk.path()).args(keys).output().unwrap();
-    assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
-    let output = String::from_utf8(shell.stdout).unwrap();
-    output.split_terminator('\0').map(str::to_owned).collect()
 }
 
 fn reread(dialect: ReadDialect, file: &str) -> Vec<(String, String)> {
@@ -158,19 +145,5 @@ proptest! {
             Ok(file) => prop_assert_eq!(reread(ReadDialect::Literal, &file), [("K".to_owned(), value)]),
             Err(_) => prop_assert!(value.contains('\n') || value.ends_with('\r')),
         }
-    }
-}
-
-proptest! {
-    // Each case starts a shell.
-    #![proptest_config(ProptestConfig::with_cases(32))]
-
-    #[test]
-    fn shells_read_sh_files_back(values in prop::collection::vec(awkward_value(), 1..20)) {
-        let keys: Vec<String> = (0..values.len()).map(|n| format!("K{n}")).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let entries: Vec<_> = keys.iter().copied().zip(values.iter().map(String::as_str)).collect();
-        let file = written(Dialect::Sh, &entries).unwrap();
-        prop_assert_eq!(sourced(&file, &keys), values);
     }
 }

@@ -60,17 +60,21 @@ pub enum KeyStoreError {
         /// What is wrong, without its content.
         why: String,
     },
-    /// One half of it is not here.
+    /// What it has to be put together with is not here.
     #[error(
-        "{path} is one half of the server's answer with the keys, and the other one is in none of the other keys \
-         directories: give all those that were given before"
+        "{path} holds the server's answer with the keys, which is of no use without {pad}, and that is in none of the \
+         other keys directories: give all those that were given before"
     )]
-    HalfMissing {
-        /// The half that is here.
+    PadMissing {
+        /// What is here.
         path: PathBuf,
+        /// What is not.
+        pad: String,
     },
     /// The system has no random bytes.
-    #[error("the system gives no random bytes, which cut the server's answer with the keys into halves")]
+    #[error(
+        "the system gives no random bytes, which hide the server's answer with the keys from each of several directories"
+    )]
     Random(#[source] getrandom::Error),
     /// What was written is not what is read.
     #[error("{path} reads back otherwise than it was written; the answer stays in {response}")]
@@ -106,7 +110,7 @@ impl Failure for KeyStoreError {
             | Self::Envelope(_)
             | Self::Encrypted { .. }
             | Self::Occupied { .. }
-            | Self::HalfMissing { .. }
+            | Self::PadMissing { .. }
             | Self::Incomplete { .. }
             | Self::Response { .. } => Exit::Config,
         }

@@ -1,20 +1,23 @@
 //! The server's answer with the keys, as it lies on the disk from its arrival until it is split.
 //!
-//! With one keys directory it is one file. With several it would put all shares on one volume, so it is cut into two
-//! halves that are worth nothing alone: random bytes of its length in the second directory, and the answer XOR those
-//! in the first, which is written last and whose presence says that the answer is here.
+//! With one keys directory it is one file. With several it would put all shares on one volume, so it is worth nothing
+//! without what lies on another: random bytes, the pad, which are in the second directory before anything is asked for.
+//! The first gets the answer XOR the pad.
 
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretSlice};
-use secret_file::SecretDir;
 use zeroize::Zeroizing;
 
 use super::envelope::AGE;
 use super::{KEY_MODE, KeyStore, KeyStoreError, MAX_FILE};
 
-/// What the name of a half ends in.
+/// What the name of an answer ends in that has to be put together with its pad.
 const HALF: &str = ".half";
+/// What the pad's name ends in.
+const PAD: &str = ".pad";
+/// Longer than an answer for five shares is, encrypted too. A longer answer gets a longer one.
+const PAD_LENGTH: usize = 64 * 1024;
 
 /// Whether the answer of this name is here, among the names of the first directory.
 pub(super) fn is_here(names: &[String], wanted: &str) -> bool {
@@ -31,27 +34,33 @@ fn find<'a>(names: &'a [String], wanted: &str) -> Option<&'a String> {
 }
 
 impl KeyStore {
+    /// Makes ready for an answer, so that one write is all that is left to do once it is here.
+    pub(super) fn expect(&self, name: &str) -> Result<(), KeyStoreError> {
+        if self.dirs.len() > 1 { self.make_pad(name, PAD_LENGTH).map(drop) } else { Ok(()) }
+    }
+
     /// Stores an answer where there is none. After a failure it can be tried again with the same: what is in place
     /// already is made durable.
     pub(super) fn keep(&self, name: &str, body: &[u8]) -> Result<(), KeyStoreError> {
-        if find(&self.first().names()?, name).is_some() {
+        if let Some(file) = find(&self.first().names()?, name) {
             let (path, stored) = self.kept(name)?;
             if stored.expose_secret() != body {
                 return Err(KeyStoreError::Occupied { path });
             }
-            return self.make_durable(&path);
+            let stored = self.first().read(file, MAX_FILE)?;
+            return Ok(self.first().replace(file, &stored, KEY_MODE).map(drop)?);
         }
         let sealed = self.envelope.seal(body)?;
-        let name = format!("{name}{}", self.envelope.suffix());
-        let Some(second) = self.second() else {
-            return Ok(self.first().create_new(&name, &sealed, KEY_MODE)?);
+        let file = format!("{name}{}", self.envelope.suffix());
+        if self.dirs.len() == 1 {
+            return Ok(self.first().create_new(&file, &sealed, KEY_MODE)?);
+        }
+        let length = sealed.expose_secret().len();
+        let pad = match self.pad(name)? {
+            Some(pad) if pad.expose_secret().len() >= length => pad,
+            _ => self.make_pad(name, length)?,
         };
-        let mut pad = vec![0; sealed.expose_secret().len()];
-        getrandom::fill(&mut pad).map_err(KeyStoreError::Random)?;
-        let pad = SecretSlice::from(pad);
-        let name = format!("{name}{HALF}");
-        second.replace(&name, &pad, KEY_MODE)?;
-        Ok(self.first().create_new(&name, &xor(&sealed, &pad), KEY_MODE)?)
+        Ok(self.first().create_new(&format!("{file}{HALF}"), &xor(&sealed, &pad), KEY_MODE)?)
     }
 
     /// Where the answer lies, and what it says.
@@ -63,42 +72,72 @@ impl KeyStore {
             return Ok((path, self.read_bytes(self.first(), file)?));
         };
         let half = self.first().read(file, MAX_FILE)?;
-        let mut pads = self.dirs[1..].iter().filter_map(|dir| match dir.read(file, MAX_FILE) {
-            Err(error) if error.is_not_found() => None,
-            read => Some(read),
-        });
-        let pad = match pads.next().transpose()? {
-            Some(pad) if pad.expose_secret().len() == half.expose_secret().len() => pad,
-            _ => return Err(KeyStoreError::HalfMissing { path }),
-        };
-        let answer = self.opened_up(&path, whole, xor(&half, &pad))?;
-        Ok((path, answer))
+        match self.pad(name)? {
+            Some(pad) if pad.expose_secret().len() >= half.expose_secret().len() => {
+                let answer = self.opened_up(&path, whole, xor(&half, &pad))?;
+                Ok((path, answer))
+            }
+            _ => Err(KeyStoreError::PadMissing { path, pad: format!("{name}{PAD}") }),
+        }
     }
 
-    /// Removes it, its first half first: what that leaves is worth nothing, and goes with it at the next chance.
-    pub(super) fn drop_response(&self, name: &str) -> Result<(), KeyStoreError> {
-        for dir in &self.dirs {
-            if let Some(file) = find(&dir.names()?, name) {
-                dir.remove(file)?;
+    /// Finds an answer that a start had written and was killed before it could give it its name, and does that; `false`
+    /// where there is none that is whole.
+    pub(super) fn recover(
+        &self,
+        name: &str,
+        is_answer: impl Fn(&SecretSlice<u8>) -> bool,
+    ) -> Result<bool, KeyStoreError> {
+        let pad = self.pad(name)?;
+        for stray in self.first().strays()? {
+            let Ok(content) = stray.read(MAX_FILE) else { continue };
+            let padded = pad.as_ref().map(|pad| (xor(&content, pad), HALF));
+            let found = std::iter::once((content, "")).chain(padded).find_map(|(content, half)| {
+                if is_answer(&content) {
+                    return Some(format!("{name}{half}"));
+                }
+                let opened = self.envelope.open(content.expose_secret());
+                opened.is_ok_and(|body| is_answer(&body)).then(|| format!("{name}{AGE}{half}"))
+            });
+            if let Some(file) = found {
+                stray.rename(&file, KEY_MODE)?;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn make_durable(&self, path: &std::path::Path) -> Result<(), KeyStoreError> {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
-        for dir in std::iter::once(self.first()).chain(self.second().filter(|_| name.ends_with(HALF))) {
-            let stored = dir.read(name, MAX_FILE)?;
-            dir.replace(name, &stored, KEY_MODE)?;
+    /// Removes the answer and its pad.
+    pub(super) fn drop_response(&self, name: &str) -> Result<(), KeyStoreError> {
+        if let Some(file) = find(&self.first().names()?, name) {
+            self.first().remove(file)?;
+        }
+        for dir in &self.dirs {
+            dir.remove(&format!("{name}{PAD}"))?;
         }
         Ok(())
     }
 
-    fn second(&self) -> Option<&SecretDir> {
-        self.dirs.get(1)
+    fn pad(&self, name: &str) -> Result<Option<SecretSlice<u8>>, KeyStoreError> {
+        for dir in &self.dirs {
+            match dir.read(&format!("{name}{PAD}"), MAX_FILE) {
+                Err(error) if error.is_not_found() => {}
+                read => return Ok(Some(read?)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn make_pad(&self, name: &str, length: usize) -> Result<SecretSlice<u8>, KeyStoreError> {
+        let mut bytes = vec![0; length];
+        getrandom::fill(&mut bytes).map_err(KeyStoreError::Random)?;
+        let pad = SecretSlice::from(bytes);
+        self.dirs[1].replace(&format!("{name}{PAD}"), &pad, KEY_MODE)?;
+        Ok(pad)
     }
 }
 
+/// As long as the shorter of both.
 fn xor(one: &SecretSlice<u8>, other: &SecretSlice<u8>) -> SecretSlice<u8> {
     let bytes = one.expose_secret().iter().zip(other.expose_secret()).map(|(one, other)| one ^ other);
     // Of the right size from the start: a vector that grows leaves copies behind.

@@ -165,7 +165,7 @@ impl KeyStore {
             self.copy_shares(Place::Current, &self.made(Place::BeforeRekey)?)?;
         }
         self.take_in(&new)?;
-        self.drop_shares(Place::Rekeyed)
+        self.drop_shares(Place::Rekeyed).map(drop)
     }
 
     /// Makes copies of the share files that lie there, as they are.
@@ -194,17 +194,19 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Removes what lies there, which is not the current place.
-    pub(crate) fn drop_shares(&self, place: Place) -> Result<(), KeyStoreError> {
-        let Some(name) = place.directory() else { return Ok(()) };
+    /// Removes what lies there, which is not the current place, and the directory; `false` where there was none.
+    pub(crate) fn drop_shares(&self, place: Place) -> Result<bool, KeyStoreError> {
+        let Some(name) = place.directory() else { return Ok(false) };
+        let mut dropped = false;
         for (parent, dir) in self.dirs.iter().zip(self.opened(place)?) {
             let Some(dir) = dir else { continue };
             for (_, share) in share_files(&dir, KEY_SHARE)? {
                 dir.remove(&share)?;
             }
             parent.remove_directory(name)?;
+            dropped = true;
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// The value of a file, decrypted where its name says so.

@@ -141,12 +141,11 @@ fn shares_lie_by_turns_in_several_directories_none_of_which_can_unseal() {
     let store = opened(&[&dirs[0], &dirs[1], &dirs[2]], Envelope::default()).unwrap();
     store.prepare_init().unwrap();
     store.keep_init_response(ANSWER).unwrap();
-    // Until it is split the answer lies in two halves, and neither says anything.
-    for dir in &dirs[..2] {
-        let half = fs::read(dir.join("init-response.json.half")).unwrap();
-        assert_eq!(half.len(), ANSWER.len());
-        assert!(!half.windows(6).any(|window| window == b"share-"));
-    }
+    // Until it is split the answer is worth nothing in any one of them.
+    let half = fs::read(dirs[0].join("init-response.json.half")).unwrap();
+    let pad = fs::read(dirs[1].join("init-response.json.pad")).unwrap();
+    assert!(half.len() == ANSWER.len() && pad.len() >= half.len());
+    assert!(!half.windows(6).chain(pad.windows(6)).any(|window| window == b"share-"));
     assert!(store.keep_init_response(b"{}").is_err());
     store.keep_init_response(ANSWER).unwrap();
     store.split_init_response().unwrap();
@@ -161,7 +160,7 @@ fn shares_lie_by_turns_in_several_directories_none_of_which_can_unseal() {
 }
 
 #[test]
-fn a_half_of_an_answer_waits_for_the_other_one() {
+fn an_answer_waits_for_its_pad() {
     let dir = tempfile::tempdir().unwrap();
     let [a, b, c, other] = ["a", "b", "c", "other"].map(|name| dir.path().join(name));
     let store = opened(&[&a, &b, &c], Envelope::default()).unwrap();
@@ -170,15 +169,34 @@ fn a_half_of_an_answer_waits_for_the_other_one() {
     let without = opened(&[&a, &other, &c], Envelope::default()).unwrap();
     assert_eq!(without.stored().unwrap(), Stored::Received);
     let error = without.split_init_response().unwrap_err();
-    assert!(matches!(error, KeyStoreError::HalfMissing { .. }), "{error}");
+    assert!(matches!(error, KeyStoreError::PadMissing { .. }), "{error}");
     // In whichever order the directories are given.
     let again = opened(&[&a, &c, &b], Envelope::default()).unwrap();
     again.split_init_response().unwrap();
     assert_eq!(shares_in(&again, Place::Current), OLD);
-    // As after a kill between the removal of the first half and of the second.
-    fs::write(b.join("init-response.json.half"), "random").unwrap();
-    again.settle_init().unwrap();
-    assert!(!b.join("init-response.json.half").exists());
+    assert!(!b.join("init-response.json.pad").exists());
+}
+
+#[test]
+fn an_answer_that_was_written_and_has_no_name_is_found_in_every_form() {
+    for (number, encrypts) in [(1, false), (1, true), (3, false), (3, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (identity, recipient) = envelope::tests::key_pair(dir.path(), "identity");
+        let recipients = if encrypts { vec![recipient] } else { Vec::new() };
+        let dirs: Vec<_> = (0..number).map(|index| dir.path().join(format!("keys-{index}"))).collect();
+        let dirs: Vec<&Path> = dirs.iter().map(PathBuf::as_path).collect();
+        let store = opened(&dirs, Envelope::new(&recipients, Some(&identity)).unwrap()).unwrap();
+        store.prepare_init().unwrap();
+        store.keep_init_response(ANSWER).unwrap();
+        let names = store.first().names().unwrap();
+        let name = names.iter().find(|name| name.starts_with("init-response")).unwrap();
+        fs::rename(dirs[0].join(name), dirs[0].join("..tmp-0123456789abcdef")).unwrap();
+        assert_eq!(store.stored().unwrap(), Stored::Requested);
+        assert!(store.recover_init_response().unwrap());
+        store.split_init_response().unwrap();
+        assert_eq!(shares_in(&store, Place::Current), OLD);
+        assert!(!store.recover_init_response().unwrap());
+    }
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! An apply that is killed anywhere is finished by the next, and two at once harm nobody.
 
-use std::process::Command;
-
-use harness::{Outcome, run};
+use harness::{Call, Fault, Outcome, run, run_hurt};
 use serde_json::{Value, json};
 
 use crate::crew::{Crew, SOON};
@@ -60,24 +58,6 @@ fn state(crew: &Crew) -> Value {
     state
 }
 
-/// `bootstrap apply`, killed before its `number`th request; `false` where it has no more of them.
-fn killed_before(crew: &Crew, number: usize) -> bool {
-    let apply = crew.bootstrap("apply");
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=writev"])
-        .args(["-e", &format!("inject=writev:signal=KILL:when={number}")])
-        .arg(apply.get_program())
-        .args(apply.get_args())
-        .current_dir(crew.path(""))
-        .env("VAULT_ADDR", crew.vault.addr());
-    match run(&mut strace).code() {
-        0 => false,
-        137 => true,
-        code => panic!("request {number}: exit code {code}"),
-    }
-}
-
 /// Every `step`th request from the `first` on.
 fn every_kill_is_finished(first: usize, step: usize) {
     let whole = sharing();
@@ -86,7 +66,8 @@ fn every_kill_is_finished(first: usize, step: usize) {
     let expected = state(&whole);
     for number in (first..).step_by(step) {
         let crew = sharing();
-        let was_killed = killed_before(&crew, number);
+        let request = Call::nth("writev", number);
+        let was_killed = run_hurt(&crew.bootstrap("apply"), &request, Fault::KillBefore).was_hit;
         // What the files say by then is nothing that somebody changed in Vault.
         crew.write_env(&env("canary-second"));
         let next = crew.apply().success();

@@ -22,14 +22,6 @@ fn replace(path: &Path, content: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
 }
 
-fn with_break_glass(vault: Vault) -> Crew {
-    let crew = Crew::with(vault);
-    let mut unsealer = spawn(crew.unsealer("run"));
-    unsealer.wait_for_log("the break-glass credential is in", SOON);
-    assert_eq!(unsealer.terminate().code(), 0);
-    crew
-}
-
 fn shares(crew: &Crew) -> Vec<String> {
     (1..=5).map(|share| crew.read(&format!("keys/unseal-key-{share}"))).collect()
 }
@@ -40,7 +32,7 @@ fn json_of(command: &mut Command, code: i32) -> Value {
 
 #[test]
 fn damaged_shares_are_told_without_a_server_and_by_it() {
-    let mut crew = with_break_glass(Vault::start());
+    let mut crew = Crew::with_break_glass(Vault::start());
     let report = json_of(&mut crew.unsealer("check-keys"), 0);
     assert_eq!((&report["usable"], &report["proven_by"]), (&json!(5), &json!("each other")));
     spoil(&crew, 2);
@@ -69,7 +61,7 @@ fn damaged_shares_are_told_without_a_server_and_by_it() {
 
 #[test]
 fn a_rekey_makes_new_shares_and_the_old_ones_go_once_those_have_unsealed() {
-    let mut crew = with_break_glass(Vault::start());
+    let mut crew = Crew::with_break_glass(Vault::start());
     let old = shares(&crew);
     run(&mut crew.unsealer("rekey")).success();
     let new = shares(&crew);
@@ -87,59 +79,6 @@ fn a_rekey_makes_new_shares_and_the_old_ones_go_once_those_have_unsealed() {
     assert!(!crew.path("root/root-token").exists());
     crew.vault.restart();
     run(&mut crew.unsealer("unseal")).success();
-}
-
-/// `unsealer rekey`, killed before each of its effects in turn, on one Vault that has to come through all of it.
-fn every_killed_rekey_is_finished_by_the_next(effect: &str) {
-    let mut crew = with_break_glass(Vault::start());
-    for number in 1.. {
-        let rekey = crew.unsealer("rekey");
-        let mut strace = Command::new("strace");
-        strace
-            .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={effect}")])
-            .args(["-e", &format!("inject={effect}:signal=KILL:when={number}")])
-            .arg(rekey.get_program())
-            .args(rekey.get_args())
-            .current_dir(crew.path(""))
-            .env("VAULT_ADDR", crew.vault.addr());
-        let killed = run(&mut strace);
-        // Whatever was reached: what is here unseals, where the server was restarted too, and the next one finishes.
-        if number % 2 == 0 {
-            crew.vault.restart();
-            let unsealed = run(&mut crew.unsealer("unseal"));
-            assert_eq!(unsealed.code(), 0, "{effect} {number}: {}", unsealed.stderr);
-            crew.vault.wait_for_health(200).unwrap();
-        }
-        let again = run(&mut crew.unsealer("rekey"));
-        assert_eq!(again.code(), 0, "{effect} {number}: {}", again.stderr);
-        for name in ["rekeyed", "rekey-requested", "rekey-response.json"] {
-            assert!(!crew.path("keys").join(name).exists(), "{effect} {number}: {name} is left");
-        }
-        let proven = run(crew.unsealer("check-keys").arg("--prove"));
-        assert_eq!(proven.code(), 0, "{effect} {number}: {}{}", proven.stdout, proven.stderr);
-        if killed.code() == 0 {
-            assert!(number > 1, "there was no {effect} to be killed before");
-            break;
-        }
-        assert_eq!(killed.code(), 137, "{effect} {number}: {}", killed.stderr);
-    }
-}
-
-#[test]
-fn a_rekey_that_is_killed_before_a_name_changes_is_finished_by_the_next() {
-    every_killed_rekey_is_finished_by_the_next("renameat");
-}
-
-#[test]
-fn a_rekey_that_is_killed_before_a_file_or_directory_appears_or_goes_is_finished_by_the_next() {
-    for effect in ["renameat2", "mkdirat", "unlinkat"] {
-        every_killed_rekey_is_finished_by_the_next(effect);
-    }
-}
-
-#[test]
-fn a_rekey_that_is_killed_before_a_request_is_finished_by_the_next() {
-    every_killed_rekey_is_finished_by_the_next("writev");
 }
 
 #[test]
@@ -177,7 +116,7 @@ fn encrypted_and_spread_shares_unseal_and_are_nowhere_in_the_clear() {
 #[test]
 fn only_the_shares_of_a_restored_snapshots_life_unseal_and_are_adopted() {
     let raft = || VaultOptions { storage: Storage::Raft, ..VaultOptions::default() }.start().unwrap();
-    let earlier = with_break_glass(raft());
+    let earlier = Crew::with_break_glass(raft());
     let token = earlier.root_token();
     let snapshot = earlier.path("snapshot");
     let raft_command = |crew: &Crew, action: &[&str], token: &str| {
@@ -189,7 +128,7 @@ fn only_the_shares_of_a_restored_snapshots_life_unseal_and_are_adopted() {
     };
     raft_command(&earlier, &["save"], &token);
 
-    let mut crew = with_break_glass(raft());
+    let mut crew = Crew::with_break_glass(raft());
     let ours = shares(&crew);
     raft_command(&crew, &["restore", "-force"], &crew.root_token());
     crew.vault.restart();

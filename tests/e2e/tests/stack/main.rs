@@ -4,16 +4,23 @@
 
 mod crew;
 
+mod agent;
 mod audit;
 mod check;
 mod cluster;
 mod database;
+mod disk;
+mod durable;
+mod env_files;
 mod freshness;
 mod help;
+mod hurt;
 mod interrupted;
 mod keys;
 mod kills;
 mod limits;
+mod older;
+mod plan;
 mod prune;
 mod refusals;
 mod restart;

@@ -1,15 +1,12 @@
 //! Root goes, and comes back when it is needed.
 
-use harness::run;
+use harness::{Vault, run};
 use serde_json::Value;
 
-use crate::crew::{Crew, SOON, spawn};
+use crate::crew::Crew;
 
 fn with_break_glass() -> Crew {
-    let crew = Crew::new();
-    let mut unsealer = spawn(crew.unsealer("run"));
-    unsealer.wait_for_log("the break-glass credential is in", SOON);
-    assert_eq!(unsealer.terminate().code(), 0);
+    let crew = Crew::with_break_glass(Vault::start());
     crew.apply().success();
     crew
 }

@@ -69,10 +69,12 @@ impl Link {
         let mut passes = true;
         while let Ok(length @ 1..) = (&self.client).read(&mut buffer) {
             for request in requests.feed(&buffer[..length]) {
+                let at_path = shared.at_path(&request);
                 let number = shared.note(request);
                 self.number.store(number, Ordering::SeqCst);
                 self.answered.store(0, Ordering::SeqCst);
-                passes = self.let_through(&shared.act(Moment::BeforeRequest, number).unwrap_or_default());
+                let ordered = shared.act(Moment::BeforeRequest, number).or(at_path);
+                passes = self.let_through(&ordered.unwrap_or_default());
             }
             if self.number.load(Ordering::SeqCst) == 0 {
                 // Another protocol: whatever the client says is what the next bytes answer.

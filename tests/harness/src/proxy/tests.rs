@@ -144,3 +144,15 @@ fn a_server_that_is_away_resets_the_client() {
     assert_eq!(client.read(&mut [0; 8]).map_err(|error| Some(error.kind())), Err(RESET));
     assert_ne!(proxy.address(), address);
 }
+
+#[test]
+fn a_path_can_be_answered_in_the_place_of_the_server() {
+    let (upstream, seen) = server();
+    let proxy = Proxy::start(upstream);
+    proxy.at_path("/v1/sys/he", Trouble::Instead(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec()));
+    let mut client = TcpStream::connect(proxy.address()).unwrap();
+    let (answer, _) = exchange(&mut client);
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "{answer:?}");
+    assert!(seen.try_recv().is_err());
+    assert_eq!(proxy.requests(), ["GET /v1/sys/health"]);
+}

@@ -1,25 +1,18 @@
 //! What a stanza lets do.
 
 use super::Checking;
-use crate::check::policy::Stanza;
 use crate::check::rule::Rule;
 use crate::manifest::suggest;
-
-/// Those that servers know; `subscribe` and `recover` are Vault's alone.
-const CAPABILITIES: &[&str] =
-    &["create", "delete", "deny", "list", "patch", "read", "recover", "scan", "subscribe", "sudo", "update"];
-
-/// The words of the old form.
-const OLD_FORMS: &[&str] = &["deny", "read", "sudo", "write"];
+use crate::policy::{Capability, Stanza};
 
 impl Checking<'_> {
     pub(super) fn capabilities(&mut self, stanza: &Stanza) {
         self.unknown_capabilities(stanza);
         self.old_form(stanza);
-        if !stanza.denies() {
+        if !stanza.rule.denies {
             self.wide_capabilities(stanza);
         }
-        if stanza.grants().next().is_none() {
+        if stanza.is_silent() {
             let why =
                 format!("grants nothing on `{}`: a stanza without capabilities denies", stanza.path.text);
             let mend = "write capabilities = [\"read\"], or remove the stanza";
@@ -28,16 +21,10 @@ impl Checking<'_> {
     }
 
     fn unknown_capabilities(&mut self, stanza: &Stanza) {
-        // The server looks at nothing behind a deny.
-        let before_deny = stanza.capabilities.iter().take_while(|capability| capability.text != "deny");
-        for capability in before_deny {
-            let word = capability.text.as_str();
-            if CAPABILITIES.contains(&word) {
-                continue;
-            }
-            let why =
-                format!("there is no capability `{}`: the server refuses the whole policy", word.trim());
-            let like = suggest(&word.trim().to_lowercase(), CAPABILITIES.iter().copied());
+        for capability in stanza.unknown_capabilities() {
+            let word = capability.text.trim();
+            let why = format!("there is no capability `{word}`: the server refuses the whole policy");
+            let like = suggest(&word.to_lowercase(), Capability::policy_names());
             let mend = like.map_or_else(
                 || "write \"read\", which is all that a service needs".to_owned(),
                 |like| format!("write \"{like}\""),
@@ -49,7 +36,7 @@ impl Checking<'_> {
     fn old_form(&mut self, stanza: &Stanza) {
         let Some(word) = &stanza.old_form else { return };
         let text = word.text.as_str();
-        if !text.is_empty() && !OLD_FORMS.contains(&text) {
+        if stanza.unknown_old_form().is_some() {
             let why = format!("there is no policy `{text}`: the server refuses the whole policy");
             return self.note(
                 Rule::PolicyUnknownCapability,
@@ -79,12 +66,12 @@ impl Checking<'_> {
             let why = "`sudo` opens paths that are root's alone, and no secret needs it";
             self.note(Rule::PolicySudo, place, why, "write capabilities = [\"read\"]");
         }
-        if !self.may_open_secrets(stanza.pattern()) {
+        if !self.may_open_secrets(&stanza.rule.path) {
             return;
         }
         for (place, capability) in placed(stanza) {
             let (rule, why) = match capability {
-                "update" if self.is_to_write(stanza.pattern()) => continue,
+                "update" if self.is_to_write(stanza.rule.path.as_str()) => continue,
                 "create" | "update" | "patch" => (
                     Rule::PolicyWrite,
                     format!(

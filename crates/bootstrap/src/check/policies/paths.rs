@@ -1,10 +1,9 @@
 //! What a stanza's path leads to.
 
 use super::Checking;
-use crate::check::grants::is_wildcard;
-use crate::check::policy::Stanza;
 use crate::check::rule::Rule;
 use crate::manifest::suggest;
+use crate::policy::Stanza;
 
 /// What stands before a secret's name in the paths of KV v2.
 const KV2_FORMS: &[&str] = &["data", "metadata", "delete", "undelete", "destroy", "subkeys"];
@@ -18,7 +17,7 @@ const SYSTEM_MOUNTS: &[&str] = &["auth", "cubbyhole", "identity", "sys"];
 
 impl Checking<'_> {
     pub(super) fn path(&mut self, stanza: &Stanza) {
-        let (path, offset) = (stanza.pattern(), stanza.path.offset);
+        let (path, offset) = (stanza.rule.path.as_str(), stanza.path.offset);
         if SELF_PATHS.contains(&path) {
             return;
         }
@@ -108,4 +107,9 @@ impl Checking<'_> {
         };
         self.note(Rule::PolicyOtherMount, offset, why, mend);
     }
+}
+
+/// Whether it stands for more than one path: a `*` at the end, a `+` that is all of a segment.
+fn is_wildcard(pattern: &str) -> bool {
+    pattern.ends_with('*') || pattern.split('/').any(|segment| segment == "+")
 }

@@ -2,22 +2,16 @@
 
 use std::process::Command;
 
-use harness::{Postgres, PostgresOptions, PostgresVersion, run, spawn, wait_until};
+use harness::{Postgres, PostgresOptions, PostgresVersion, run, spawn, under_strace, wait_until};
 
 use super::db_init;
 use crate::crew::{Crew, PASSWORD, SOON};
 
 /// The same command, with a fault in its `number`th call of `effect`.
 pub(super) fn with_fault(command: &Command, effect: &str, fault: &str, number: usize) -> Command {
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "trace", "-e", &format!("trace={effect}")]);
-    strace.args(["-e", &format!("inject={effect}:{fault}:when={number}")]);
-    strace.arg(command.get_program()).args(command.get_args());
-    strace.current_dir(command.get_current_dir().expect("the crew's directory"));
-    for (name, value) in command.get_envs() {
-        strace.env(name, value.unwrap_or_default());
-    }
-    strace
+    let (traced, injected) = (format!("trace={effect}"), format!("inject={effect}:{fault}:when={number}"));
+    let dir = command.get_current_dir().expect("the crew's directory");
+    under_strace(command, &["-e", &traced, "-e", &injected], &dir.join("trace"))
 }
 
 fn forget(postgres: &Postgres) {

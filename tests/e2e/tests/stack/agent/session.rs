@@ -1,0 +1,182 @@
+//! Tokens: kept, taken up again, and lost.
+
+use std::time::{Duration, Instant};
+
+use harness::{Proxy, Trouble, run, wait_until};
+use serde_json::{Value, json};
+
+use super::{change_key, tokens};
+use crate::crew::{CHAT_KEY, Crew, SOON, spawn};
+
+fn sidecar(crew: &Crew, options: &[&str]) -> harness::Daemon {
+    let mut command = crew.agent("run", "chat");
+    command.args(["--secret", "chat", "--env-file", "out/chat.env"]).args(options);
+    let mut agent = spawn(command);
+    agent.wait_for_log("rendered the secrets", SOON);
+    agent
+}
+
+fn is_good(crew: &Crew, token: &str) -> bool {
+    crew.vault.api("GET", "/v1/auth/token/lookup-self", token, &Value::Null).0 == 200
+}
+
+#[test]
+fn the_token_of_a_sink_outlives_the_agent_and_is_taken_up_again() {
+    let crew = Crew::applied();
+    let options = ["--token-sink", "run/token"];
+    let agent = sidecar(&crew, &options);
+    let token = crew.read("run/token");
+    assert!(is_good(&crew, &token));
+    agent.terminate().success();
+    assert!(is_good(&crew, &token), "it was revoked at the end");
+
+    let before = tokens(&crew);
+    let mut agent = sidecar(&crew, &options);
+    assert!(agent.log().contains("took the token of the sink up again"), "{}", agent.log());
+    assert!(!agent.log().contains("logged in by AppRole"), "{}", agent.log());
+    assert_eq!(tokens(&crew), before);
+
+    // New credentials are noticed at once: a new token, in the sink too, and the old one revoked.
+    std::fs::remove_file(crew.path("approle/chat/secret_id")).unwrap();
+    crew.apply().success();
+    agent.wait_for_log("logged in by AppRole", SOON);
+    assert!(wait_until(SOON, || !is_good(&crew, &token)), "{}", agent.log());
+    assert!(is_good(&crew, &crew.read("run/token")));
+    agent.terminate().success();
+
+    crew.write("run/token", "s.nothing-that-vault-knows");
+    let agent = sidecar(&crew, &options);
+    assert!(agent.log().contains("the token of the sink was revoked or has expired"), "{}", agent.log());
+    assert!(is_good(&crew, &crew.read("run/token")));
+    agent.terminate().success();
+}
+
+#[test]
+fn a_token_that_was_revoked_is_replaced_when_it_is_used_next() {
+    let crew = Crew::applied();
+    let mut agent = sidecar(&crew, &["--refresh", "1s", "--token-sink", "run/token"]);
+    let token = crew.read("run/token");
+    assert_eq!(crew.vault.api("POST", "/v1/auth/token/revoke-self", &token, &Value::Null).0, 204);
+    assert!(wait_until(SOON, || crew.read("run/token") != token), "{}", agent.log());
+    assert!(is_good(&crew, &crew.read("run/token")));
+    assert!(agent.is_running());
+    agent.terminate().success();
+}
+
+#[test]
+fn a_deleted_role_is_not_hammered_and_a_new_one_is_taken_up() {
+    let crew = Crew::new();
+    crew.write("vaultcrew.toml", "[defaults]\ntoken_ttl = \"8s\"\ntoken_max_ttl = \"60s\"\n");
+    crew.initialise();
+    crew.apply().success();
+    let mut agent = sidecar(&crew, &[]);
+    let root = crew.root_token();
+    assert_eq!(crew.vault.api("DELETE", "/v1/auth/approle/role/chat", &root, &Value::Null).0, 204);
+    agent.wait_for_log("the token is not renewed", SOON);
+    agent.wait_for_log("the AppRole login failed", SOON);
+    assert!(!wait_until(Duration::from_secs(8), || !agent.is_running()), "{}", agent.log());
+    let log = agent.log();
+    assert!(log.matches("the AppRole login failed").count() == 1, "{log}");
+    assert!(crew.read("out/chat.env").contains(CHAT_KEY));
+    // Made anew, with new credentials.
+    std::fs::remove_dir_all(crew.path("approle/chat")).unwrap();
+    crew.apply().success();
+    let healthy = || {
+        let mut health = crew.programs.approle_agent();
+        health.args(["healthcheck", "--status-file", "run/chat.json"]).current_dir(crew.path(""));
+        run(&mut health).code() == 0
+    };
+    assert!(wait_until(SOON, healthy), "{}", agent.log());
+    agent.terminate().success();
+}
+
+#[test]
+fn batch_tokens_and_those_that_are_not_renewed_are_replaced_by_logins() {
+    let crew = Crew::applied();
+    let root = crew.root_token();
+    let batch = json!({ "token_type": "batch", "token_ttl": "4s", "token_max_ttl": "8s" });
+    assert_eq!(crew.vault.api("POST", "/v1/auth/approle/role/chat", &root, &batch).0, 204);
+    let agent = sidecar(&crew, &["--refresh", "1s"]);
+    assert!(wait_until(SOON, || agent.log().matches("logged in by AppRole").count() >= 3), "{}", agent.log());
+    let log = agent.terminate().success().stderr;
+    assert!(!log.contains(" WARN "), "{log}");
+}
+
+#[test]
+fn another_address_takes_over() {
+    let mut crew = Crew::applied();
+    let mut command = crew.agent("run", "chat");
+    command.args(["--secret", "chat", "--env-file", "out/chat.env", "--refresh", "1s"]);
+    command.env("VAULT_ADDR", format!("http://127.0.0.1:9,{}", crew.vault.addr()));
+    let mut agent = spawn(command);
+    agent.wait_for_log("rendered the secrets", SOON);
+    crew.vault.restart();
+    agent.wait_for_log("the secrets stay as they are", SOON);
+    run(&mut crew.unsealer("unseal")).success();
+    agent.wait_for_log("the secrets can be read again", SOON);
+    agent.terminate().success();
+}
+
+#[test]
+fn a_network_that_fails_leaves_the_last_files_and_is_not_flooded() {
+    let crew = Crew::new();
+    crew.write("vaultcrew.toml", "[defaults]\ntoken_ttl = \"9s\"\ntoken_max_ttl = \"1h\"\n");
+    crew.initialise();
+    crew.apply().success();
+    let proxy = Proxy::start(crew.vault.addresses()[0]);
+    let mut command = crew.agent("run", "chat");
+    command.args(["--secret", "chat", "--env-file", "out/chat.env", "--refresh", "1s"]);
+    let mut agent = spawn(command_at(command, &proxy.addr()));
+    agent.wait_for_log("rendered the secrets", SOON);
+    let mut last = CHAT_KEY.to_owned();
+    let troubles =
+        [Trouble::Refuse, Trouble::Hang, Trouble::Reset(20), Trouble::Truncate(40), Trouble::Refuse];
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        let warned = || agent.log().matches("the secrets stay as they are").count();
+        let before = warned();
+        let (since, seen) = (Instant::now(), proxy.requests().len());
+        proxy.set(trouble.clone());
+        proxy.cut();
+        assert!(wait_until(SOON, || warned() > before), "{trouble:?}\n{}", agent.log());
+        let next = format!("canary-{number}");
+        change_key(&crew, &next);
+        // Longer than a token's life.
+        let is_whole = |value: &str| crew.read("out/chat.env").contains(&format!("CHAT_KEY='{value}'\n"));
+        assert!(!wait_until(Duration::from_secs(10), || !is_whole(&last)), "{trouble:?}");
+        let most = usize::try_from(since.elapsed().as_secs()).unwrap() * 2;
+        let requests = proxy.requests().len() - seen;
+        assert!(requests <= most, "{trouble:?}: {requests} requests in {:?}", since.elapsed());
+        let back = Instant::now();
+        proxy.set(Trouble::None);
+        proxy.cut();
+        assert!(wait_until(SOON, || is_whole(&next)), "{trouble:?}\n{}", agent.log());
+        eprintln!("{trouble:?}: {requests} requests, recovered in {:?}", back.elapsed());
+        last = next;
+    }
+    assert!(agent.is_running());
+    agent.terminate().success();
+}
+
+fn command_at(mut command: std::process::Command, address: &str) -> std::process::Command {
+    command.env("VAULT_ADDR", address);
+    command
+}
+
+#[test]
+fn the_status_says_how_all_is() {
+    let crew = Crew::applied();
+    let agent = sidecar(&crew, &[]);
+    let status = || serde_json::from_str::<Value>(&crew.read("run/chat.json")).unwrap_or_default();
+    assert!(wait_until(SOON, || status()["ready"] == json!(true)), "{}", agent.log());
+    let status = status();
+    let moment = |name: &str| status[name].as_u64().unwrap_or_else(|| panic!("{name} in {status}"));
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!((now + 3500..now + 3700).contains(&moment("token_expires")), "{status}");
+    assert!((now - 100..=now).contains(&moment("secret_id_seen")), "{status}");
+    assert!((now - 100..=now).contains(&status["outputs"]["out/chat.env"].as_u64().unwrap()), "{status}");
+    assert_eq!(
+        (&status["logins"], &status["renewals"], &status["failures"]),
+        (&json!(1), &json!(0), &json!(0))
+    );
+    agent.terminate().success();
+}

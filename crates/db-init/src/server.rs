@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use backoff::{Jitter, Policy};
 use boot_clock::{BootTime, sleep_until};
-use postgres_protocol::escape::escape_literal;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config};
@@ -208,16 +207,19 @@ impl Server {
 impl Admin {
     /// Keeps what follows out of the server's log and views, as far as the rights allow.
     pub(crate) async fn be_silent(&self) {
-        let set = |(name, value): &(&str, &str)| format!("SET {name} = {}", escape_literal(value));
-        let all: Vec<_> = SILENCE.iter().map(set).collect();
-        if self.client.batch_execute(&all.join(";")).await.is_ok() {
-            return;
-        }
-        for setting in all {
-            // Refused to an administrator who is no superuser; a verifier is all that the log could show.
-            if let Err(error) = self.client.batch_execute(&setting).await {
-                tracing::debug!("{setting}: {}", reason(&error));
-            }
+        // One refusal is no other's, and none of them comes into the server's log. Where it is all refused, a
+        // verifier is what the log could show.
+        let settings = SILENCE.map(|(name, value)| format!("['{name}', '{value}']")).join(", ");
+        let script = format!(
+            "DO $$ DECLARE setting text[]; BEGIN \
+                FOREACH setting SLICE 1 IN ARRAY ARRAY[{settings}] LOOP \
+                    BEGIN PERFORM set_config(setting[1], setting[2], false); \
+                    EXCEPTION WHEN OTHERS THEN NULL; END; \
+                END LOOP; \
+            END $$"
+        );
+        if let Err(error) = self.client.batch_execute(&script).await {
+            tracing::debug!("the server logs what it likes: {}", reason(&error));
         }
     }
 

@@ -132,7 +132,8 @@ async fn prove_by_root(
         match root::prove_by(client, &credential, &other.shares).await {
             Ok(Some(_)) => return Ok(()),
             Ok(None) => return Err(AdoptError::Refused(from.to_owned()).into()),
-            Err(error) => failure = failure.or(Some(Box::new(error))),
+            Err(error) if error.is_denial() => failure = failure.or(Some(Box::new(error))),
+            Err(error) => return Err(error.into()),
         }
     }
     Err(AdoptError::Unprovable(failure).into())

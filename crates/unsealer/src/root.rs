@@ -57,6 +57,12 @@ impl RootError {
     fn vault(doing: &'static str) -> impl FnOnce(VaultError) -> Self {
         move |cause| Self::Vault { doing, cause }
     }
+
+    /// Whether the server has said no, rather than nothing that can be understood.
+    pub(crate) fn is_denial(&self) -> bool {
+        let Self::Vault { cause, .. } = self else { return false };
+        matches!(cause, VaultError::Denied { .. } | VaultError::Refused { .. } | VaultError::NotFound { .. })
+    }
 }
 
 /// A token that may do everything, for one command.

@@ -139,7 +139,7 @@ pub async fn write_role(
         token_no_default_policy: Some(role.token_no_default_policy),
         ..SetAppRoleRequest::default()
     };
-    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.and_then(Reply::done)
 }
 
 /// Deletes a role and all its secret IDs; one that is gone already is done. Tokens live on.
@@ -150,7 +150,7 @@ pub async fn delete_role(
     by: Instant,
 ) -> Result<(), VaultError> {
     let request = DeleteAppRoleRequest { mount: mount.to_owned(), role_name: name.to_owned() };
-    found(client.call(Target::Leader, request, Retry::Idempotent, by).await).map(drop)
+    found(client.call(Target::Leader, request, Retry::Idempotent, by).await)?.map_or(Ok(()), Reply::done)
 }
 
 /// The `role_id` of a role.
@@ -269,7 +269,7 @@ pub async fn destroy_accessor(
         {
             Ok(())
         }
-        result => found(result).map(drop),
+        result => found(result)?.map_or(Ok(()), Reply::done),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::endpoint::Plain;
-use crate::{Retry, Target, VaultClient, VaultError};
+use crate::{Reply, Retry, Target, VaultClient, VaultError};
 
 /// An audit device. A server that cannot write to any of its devices answers no request at all.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -43,5 +43,5 @@ pub async fn enable_file(
     client
         .call(Target::Leader, Plain::post(format!("sys/audit/{name}"), body), Retry::Never, by)
         .await
-        .map(drop)
+        .and_then(Reply::done)
 }

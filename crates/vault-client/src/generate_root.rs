@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::endpoint::Plain;
-use crate::{Retry, Target, VaultClient, VaultError};
+use crate::{Reply, Retry, Target, VaultClient, VaultError};
 
 /// The newer endpoints first: they want a token besides the shares.
 const GENERATIONS: [&str; 2] = ["sys/generate-root-token", "sys/generate-root"];
@@ -97,9 +97,9 @@ pub async fn cancel(client: &VaultClient, by: Instant) -> Result<(), VaultError>
     let end = |endpoints: &str| Plain::delete(format!("{endpoints}/attempt"));
     match client.call(Target::Leader, end(newer), Retry::Idempotent, by).await {
         Err(error) if error.is_unknown_endpoint() => {
-            client.call(Target::Leader, end(older), Retry::Idempotent, by).await.map(drop)
+            client.call(Target::Leader, end(older), Retry::Idempotent, by).await.and_then(Reply::done)
         }
-        result => result.map(drop),
+        result => result.and_then(Reply::done),
     }
 }
 

@@ -144,7 +144,7 @@ pub async fn delete_for_good(
     by: Instant,
 ) -> Result<(), VaultError> {
     let request = DeleteSecretMetadataRequest { mount: mount.to_owned(), path: path.to_owned() };
-    found(client.call(Target::Leader, request, Retry::Idempotent, by).await).map(drop)
+    found(client.call(Target::Leader, request, Retry::Idempotent, by).await)?.map_or(Ok(()), Reply::done)
 }
 
 /// Writes a new version of `<mount>/data/<path>` if the newest one is `check_and_set` (0: there is none).
@@ -202,7 +202,7 @@ pub async fn set_custom_metadata(
         custom_metadata: Some(custom_metadata),
         ..SetSecretMetadataRequest::default()
     };
-    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.and_then(Reply::done)
 }
 
 /// A value of a secret: a string, or something that is passed over without being kept.

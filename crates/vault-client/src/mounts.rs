@@ -10,7 +10,7 @@ use vaultrs::api::sys::requests::{
 };
 
 use crate::endpoint::Plain;
-use crate::{Retry, Target, VaultClient, VaultError};
+use crate::{Reply, Retry, Target, VaultClient, VaultError};
 
 /// A secrets engine or an auth method.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub async fn enable_kv2(
         options: Some(HashMap::from([("version".to_owned(), "2".to_owned())])),
         ..EnableEngineRequest::default()
     };
-    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.and_then(Reply::done)
 }
 
 /// Enables the AppRole method at `auth/<mount>`.
@@ -74,7 +74,7 @@ pub async fn enable_approle(
         description: Some(description.to_owned()),
         config: None,
     };
-    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.and_then(Reply::done)
 }
 
 /// Whether enabling was refused since there is something at the path by now.
@@ -104,5 +104,5 @@ pub async fn lockout_enabled(client: &VaultClient, mount: &str, by: Instant) -> 
 pub async fn disable_lockout(client: &VaultClient, mount: &str, by: Instant) -> Result<(), VaultError> {
     let body = json!({ "user_lockout_config": { "lockout_disable": true } });
     let request = Plain::post(format!("sys/auth/{mount}/tune"), body);
-    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.and_then(Reply::done)
 }

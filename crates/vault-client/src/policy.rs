@@ -9,7 +9,7 @@ use vaultrs::api::sys::requests::{
 };
 
 use crate::endpoint::Plain;
-use crate::{Retry, Target, VaultClient, VaultError, found, listing, offered};
+use crate::{Reply, Retry, Target, VaultClient, VaultError, found, listing, offered};
 
 /// The text of a policy, or `None` where there is none of that name.
 pub async fn read(client: &VaultClient, name: &str, by: Instant) -> Result<Option<String>, VaultError> {
@@ -25,7 +25,7 @@ pub async fn read(client: &VaultClient, name: &str, by: Instant) -> Result<Optio
 /// Creates or replaces a policy.
 pub async fn write(client: &VaultClient, name: &str, text: &str, by: Instant) -> Result<(), VaultError> {
     let request = CreatePolicyRequest { name: name.to_owned(), policy: text.to_owned() };
-    client.call(Target::Leader, request, Retry::Idempotent, by).await.map(drop)
+    client.call(Target::Leader, request, Retry::Idempotent, by).await.and_then(Reply::done)
 }
 
 /// The names of all policies.
@@ -56,5 +56,5 @@ pub async fn all(client: &VaultClient, by: Instant) -> Result<Option<BTreeMap<St
 /// Deletes a policy; one that is gone already is done.
 pub async fn delete(client: &VaultClient, name: &str, by: Instant) -> Result<(), VaultError> {
     let request = DeletePolicyRequest { name: name.to_owned() };
-    found(client.call(Target::Leader, request, Retry::Idempotent, by).await).map(drop)
+    found(client.call(Target::Leader, request, Retry::Idempotent, by).await)?.map_or(Ok(()), Reply::done)
 }

@@ -134,8 +134,8 @@ pub async fn cancel(client: &VaultClient, by: Instant) -> Result<(), VaultError>
     let end = |endpoints: &str| Plain::delete(format!("{endpoints}/init"));
     match client.call(Target::Leader, end(newer), Retry::Idempotent, by).await {
         Err(error) if error.is_unknown_endpoint() => {
-            client.call(Target::Leader, end(older), Retry::Idempotent, by).await.map(drop)
+            client.call(Target::Leader, end(older), Retry::Idempotent, by).await.and_then(Reply::done)
         }
-        result => result.map(drop),
+        result => result.and_then(Reply::done),
     }
 }

@@ -58,6 +58,17 @@ impl Reply {
         self.data().or_else(|_| self.json())
     }
 
+    /// The server's word that it has done what it was told: no content, or an answer of its own with warnings.
+    /// Something else, such as the page of a proxy, is no such word.
+    pub(crate) fn done(self) -> Result<(), VaultError> {
+        #[derive(Deserialize)]
+        struct Own {
+            #[serde(rename = "request_id")]
+            _request_id: String,
+        }
+        if self.body.is_empty() { Ok(()) } else { self.json::<Own>().map(drop) }
+    }
+
     /// The error for an answer whose content cannot be what the API gives.
     pub(crate) fn unexpected(&self, why: String) -> VaultError {
         VaultError::Unexpected {

@@ -63,7 +63,7 @@ pub async fn look_up_self(client: &VaultClient, by: Instant) -> Result<Life, Vau
 
 /// `POST auth/token/revoke-self`: the client's own token and its leases.
 pub async fn revoke_self(client: &VaultClient, by: Instant) -> Result<(), VaultError> {
-    client.call(Target::Leader, RevokeTokenSelfRequest {}, Retry::Idempotent, by).await.map(drop)
+    client.call(Target::Leader, RevokeTokenSelfRequest {}, Retry::Idempotent, by).await.and_then(Reply::done)
 }
 
 /// The `auth` object of an answer.

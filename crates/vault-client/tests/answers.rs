@@ -117,6 +117,22 @@ async fn garbage_is_an_error_that_does_not_quote_it() {
 }
 
 #[tokio::test]
+async fn only_the_servers_own_word_says_that_something_is_done() {
+    let revoke = async |answer: ResponseTemplate| {
+        let server = MockServer::start().await;
+        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+        token::revoke_self(&client(&server), in_ms(5000)).await
+    };
+    assert!(revoke(ResponseTemplate::new(204)).await.is_ok());
+    let warned = json!({ "request_id": "4c1f", "data": null, "warnings": ["something"] });
+    assert!(revoke(ResponseTemplate::new(200).set_body_json(warned)).await.is_ok());
+    for body in ["<html>Log in</html>", "null", "{}", r#"{"data":{}}"#] {
+        let error = revoke(ResponseTemplate::new(200).set_body_string(body)).await.unwrap_err();
+        assert!(matches!(error, VaultError::Unexpected { transient: false, .. }), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_without_end_is_cut_off() {
     let huge = ResponseTemplate::new(200).set_body_bytes(vec![b' '; 17 * 1024 * 1024]);
     let error = error_for(huge).await;

@@ -133,9 +133,16 @@ impl Proxy {
         self.shared.state().paths.push((prefix.to_owned(), trouble));
     }
 
-    /// Takes back all that was ordered by [`at`](Self::at) and has not happened.
+    /// Makes this trouble for each request from the `number`th on, as [`at`](Self::at) does for one.
+    pub fn from(&self, moment: Moment, number: usize, trouble: Trouble) {
+        self.shared.state().from = Some((moment, number, trouble));
+    }
+
+    /// Takes back all that was ordered by [`at`](Self::at) and [`from`](Self::from) and has not happened.
     pub fn forget(&self) {
-        self.shared.state().acts.clear();
+        let mut state = self.shared.state();
+        state.acts.clear();
+        state.from = None;
     }
 
     /// Makes a connection that wakes the listener.
@@ -183,6 +190,7 @@ struct State {
     requests: Vec<String>,
     acts: Vec<(Moment, usize, Act)>,
     paths: Vec<(String, Trouble)>,
+    from: Option<(Moment, usize, Trouble)>,
 }
 
 impl Shared {
@@ -200,10 +208,18 @@ impl Shared {
     /// What is to be done at this moment, once done; `None` where nothing was ordered for it.
     fn act(&self, moment: Moment, number: usize) -> Option<Trouble> {
         let mut state = self.state();
-        let index = state.acts.iter().position(|(when, which, _)| (*when, *which) == (moment, number))?;
-        let (.., act) = state.acts.swap_remove(index);
-        drop(state);
-        Some(act())
+        if let Some(index) =
+            state.acts.iter().position(|(when, which, _)| (*when, *which) == (moment, number))
+        {
+            let (.., act) = state.acts.swap_remove(index);
+            drop(state);
+            return Some(act());
+        }
+        state
+            .from
+            .as_ref()
+            .filter(|(when, from, _)| *when == moment && number >= *from)
+            .map(|(.., it)| it.clone())
     }
 
     /// What is ordered for this request by its path.

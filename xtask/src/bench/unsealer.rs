@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{Daemon, Programs, Storage, Vault, VaultOptions, wait_until};
@@ -13,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// How long an unsealing may take at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Over which span the idle watch is measured: clock ticks are hundredths of a second.
 const IDLE: Duration = Duration::from_secs(30);
 /// A restart of a raft node takes seconds.
@@ -102,7 +101,7 @@ impl Stack {
         }
         // A new member gets its vote after some ten seconds.
         if self.nodes.len() > 1 {
-            thread::sleep(Duration::from_secs(15));
+            pause(Duration::from_secs(15))?;
         }
         Ok(())
     }
@@ -115,7 +114,7 @@ impl Stack {
                 node.stop();
             }
             // Long enough for unsealer to have seen that it is away, as in a restart by an operator.
-            thread::sleep(Duration::from_secs(1));
+            pause(Duration::from_secs(1))?;
             for node in &mut self.nodes {
                 node.restart();
             }
@@ -143,13 +142,19 @@ impl Stack {
     fn idle(&self) -> Result<Cost> {
         let process = format!("/proc/{}", self.unsealer.pid());
         let process = Path::new(&process);
-        thread::sleep(Duration::from_secs(2));
+        pause(Duration::from_secs(2))?;
         let (before, begin) = (ticks(process)?, Instant::now());
-        thread::sleep(IDLE);
+        pause(IDLE)?;
         let used = ticks(process)?.saturating_sub(before);
         let used = f64::from(u32::try_from(used).unwrap_or(u32::MAX)) / ticks_per_second()?;
         Ok(Cost { cpu: 100.0 * used / begin.elapsed().as_secs_f64(), resident: resident(process)? })
     }
+}
+
+/// Lets this much time pass, unless the task is interrupted.
+fn pause(span: Duration) -> Result<()> {
+    wait_until(span, || interrupt::check().is_err());
+    interrupt::check()
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -184,7 +189,7 @@ mod tests {
         // Some work, lest it be less than a tick.
         let begin = Instant::now();
         while ticks(me).unwrap() == 0 {
-            assert!(begin.elapsed() < Duration::from_secs(60));
+            assert!(begin.elapsed() < PATIENCE);
         }
         assert!(resident(me).unwrap() > 500 && ticks_per_second().unwrap() >= 1.0);
     }

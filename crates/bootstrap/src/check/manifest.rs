@@ -89,7 +89,9 @@ pub(super) fn read(inputs: &Inputs, env: Option<&Env>, findings: &mut Vec<Findin
 fn finding(error: &ManifestError, inputs: &Inputs) -> Finding {
     use Fault as F;
     let (rule, usual_mend) = match &error.fault {
-        F::Toml(_) => (Rule::ManifestSyntax, "write the entry as docs/manifest.md shows it"),
+        F::Toml(_) | F::UnknownName { .. } => {
+            (Rule::ManifestSyntax, "write the entry as docs/manifest.md shows it")
+        }
         F::Duration(_) => (Rule::TtlInvalid, "write it as in \"1h\""),
         F::NoWholeSeconds => (Rule::TtlInvalid, "write whole seconds or more, as in \"1h\""),
         F::TtlOrder { .. } => (Rule::TtlOrder, "lower the one or raise the other"),

@@ -118,7 +118,7 @@ impl Manifest {
             Ok(written) => written,
             Err(toml) => {
                 let place = Place::of(text, toml.span().map_or(0, |span| span.start));
-                return (Self::empty(), vec![error((place, Fault::Toml(toml.message().to_owned())))]);
+                return (Self::empty(), vec![error((place, Fault::of_toml(toml.message())))]);
             }
         };
         let mut reading = Reading { text, faults: Vec::new(), ttls: Vec::new() };

@@ -136,6 +136,19 @@ fn before_its_answer_the_server_has_a_request_and_before_the_request_it_has_not(
 }
 
 #[test]
+fn trouble_from_a_request_on_stays_until_it_is_taken_back() {
+    let (address, _seen) = server();
+    let proxy = Proxy::start(address);
+    proxy.from(Moment::BeforeRequest, 2, Trouble::Truncate(0));
+    let mut client = through(&proxy);
+    assert_eq!(exchange(&mut client).0, ANSWER.as_bytes());
+    assert_eq!(exchange(&mut client), (Vec::new(), None));
+    assert_eq!(exchange(&mut through(&proxy)), (Vec::new(), None));
+    proxy.forget();
+    assert_eq!(exchange(&mut through(&proxy)).0, ANSWER.as_bytes());
+}
+
+#[test]
 fn a_server_that_is_away_resets_the_client() {
     let (address, _seen) = server();
     let proxy = Proxy::start(free_address().unwrap());

@@ -98,7 +98,7 @@ impl AppRole {
             problem: None,
             in_trouble: false,
             waited: Waited { since: now, said: now },
-            watch: Watch::new(),
+            watch: Watch::default(),
             sink: None,
             tally: Tally::default(),
         }
@@ -154,6 +154,11 @@ impl AppRole {
 
     /// Waits, less long where the credentials directory changes meanwhile: [`next`](Self::next) says what then.
     pub async fn wait_until(&mut self, when: BootTime, shutdown: &Shutdown) -> Result<(), Stopped> {
+        if self.watch.begin() {
+            // What has changed since the last look was not watched: the next one begins to.
+            self.session.handle(BootTime::now(), Event::Noticed, Jitter::NONE);
+            return Ok(());
+        }
         let noticed = async {
             tokio::select! {
                 () = sleep_until(when) => false,

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the programs beside their peers and their budgets, each subject in one run on one machine.
 
 mod agent;
+mod databases;
 mod unsealer;
 
 use std::time::Duration;
@@ -27,6 +28,8 @@ enum Subject {
     Agent,
     /// How soon a restarted Vault is unsealed, and what watching it costs
     Unsealer,
+    /// How long db-init takes for five databases
+    Databases,
 }
 
 /// Measures each subject, and prints its table and budgets.
@@ -41,6 +44,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         match subject {
             Subject::Agent => agent::run(&programs, args.rounds)?,
             Subject::Unsealer => unsealer::run(&programs, args.rounds)?,
+            Subject::Databases => databases::run(&programs, args.rounds)?,
         }
     }
     Ok(())

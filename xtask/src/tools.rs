@@ -28,7 +28,14 @@ pub(crate) fn run() -> Result<()> {
     for tool in pins::TOOLS.iter().filter(|tool| is_needed(tool)) {
         install(tool, &dir)?;
     }
-    system::check()
+    system::check(system::NEEDED)
+}
+
+/// Brings what the tests need besides.
+pub(crate) fn run_for_tests() -> Result<()> {
+    run()?;
+    let is_named_otherwise = shell::variable(harness::POSTGRES15_BIN).is_some();
+    if is_named_otherwise { Ok(()) } else { system::check(system::FOR_TESTS) }
 }
 
 /// Where a cargo subcommand is: on `PATH`, else among the tools.

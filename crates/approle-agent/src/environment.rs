@@ -23,11 +23,15 @@ const CREDENTIALS: [&str; 5] =
 
 /// A command's whole environment.
 #[derive(Clone, Default)]
-pub(crate) struct Environment(BTreeMap<OsString, OsString>);
+pub(crate) struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    /// The keys of secrets whose variables were set already.
+    kept: Vec<String>,
+}
 
 impl fmt::Debug for Environment {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_list().entries(self.0.keys()).finish()
+        out.debug_list().entries(self.variables.keys()).finish()
     }
 }
 
@@ -59,22 +63,21 @@ impl Rules {
         inherited: impl Iterator<Item = (OsString, OsString)>,
         variables: &Variables,
     ) -> Result<Environment, AgentError> {
-        let mut environment: BTreeMap<_, _> = inherited.filter(|(name, _)| self.lets_pass(name)).collect();
+        let passing = inherited.filter(|(name, _)| self.lets_pass(name));
+        let mut environment = Environment { variables: passing.collect(), kept: Vec::new() };
         if !self.with_secrets {
-            return Ok(Environment(environment));
+            return Ok(environment);
         }
         for (key, value) in variables.iter() {
             check(key, value)?;
-            let set = environment.get(OsStr::new(key)).is_some_and(|value| !value.is_empty());
-            if set && !self.overwrite {
-                tracing::debug!(
-                    "{key} is set already and stays as it is; --overwrite-env lets the secret replace it"
-                );
-                continue;
+            let found = environment.variables.get(OsStr::new(key));
+            if found.is_some_and(|value| !value.is_empty()) && !self.overwrite {
+                environment.kept.push(key.to_owned());
+            } else {
+                environment.variables.insert(key.into(), value.expose_secret().into());
             }
-            environment.insert(key.into(), value.expose_secret().into());
         }
-        Ok(Environment(environment))
+        Ok(environment)
     }
 
     fn lets_pass(&self, name: &OsStr) -> bool {
@@ -88,7 +91,7 @@ impl Rules {
 impl Environment {
     /// With the token that CMD is to have for itself.
     pub(crate) fn with_token(mut self, token: &SecretString) -> Self {
-        self.0.insert("VAULT_TOKEN".into(), token.expose_secret().into());
+        self.variables.insert("VAULT_TOKEN".into(), token.expose_secret().into());
         self
     }
 
@@ -99,8 +102,13 @@ impl Environment {
             let cause = std::io::ErrorKind::NotFound.into();
             return Err(AgentError::Command { command: OsString::new(), cause });
         };
+        for key in &self.kept {
+            tracing::warn!(
+                "{key} is set already and stays as it is; --overwrite-env lets the secret replace it"
+            );
+        }
         let mut prepared = Command::new(program);
-        prepared.args(arguments).env_clear().envs(&self.0);
+        prepared.args(arguments).env_clear().envs(&self.variables);
         Ok(prepared)
     }
 }
@@ -135,7 +143,7 @@ mod tests {
         let inherited = inherited.map(|(name, value)| (name.into(), value.into())).into_iter();
         let environment = rules.make(inherited, &Variables::of(secrets))?;
         let text = |(name, value): (OsString, OsString)| format!("{}={}", name.display(), value.display());
-        Ok(environment.0.into_iter().map(text).collect())
+        Ok(environment.variables.into_iter().map(text).collect())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::hash::RandomState;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_runtime::{Exit, Failure, Shutdown, Stopped};
+use agent_runtime::{Shutdown, Stopped};
 use backoff::Jitter;
 use boot_clock::{BootTime, sleep_until};
 use secrecy::SecretString;
@@ -13,7 +13,8 @@ use vault_client::{VaultClient, VaultError, approle, token};
 
 use crate::watch::Watch;
 use crate::{
-    Action, Credentials, CredentialsError, Event, Lease, LoginArgs, Reason, Session, Sink, Step, Timing,
+    Action, Credentials, CredentialsError, Event, Lease, LoginArgs, LoginError, Reason, Session, Sink, Step,
+    Timing,
 };
 
 /// Between two looks at the credentials directory: where its changes are told, and where they are not.
@@ -79,59 +80,6 @@ pub enum Progress {
     Unchanged,
 }
 
-/// No login within the time there was.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    /// The directory holds no credentials.
-    #[error("no AppRole credentials came to {directory} within {waited:?}; bootstrap delivers them there")]
-    NoCredentials {
-        /// The credentials directory.
-        directory: PathBuf,
-        /// How long it was waited for.
-        waited: Duration,
-        /// What was found instead.
-        #[source]
-        cause: Option<CredentialsError>,
-    },
-    /// Vault does not take the credentials.
-    #[error(
-        "Vault refuses the AppRole credentials in {directory}: expired, destroyed or of another Vault; \
-         bootstrap delivers new ones (waited {waited:?})"
-    )]
-    Refused {
-        /// The credentials directory.
-        directory: PathBuf,
-        /// How long other ones were waited for.
-        waited: Duration,
-        /// Vault's answer.
-        #[source]
-        cause: Option<VaultError>,
-    },
-    /// Vault did not answer.
-    #[error("no AppRole login within {waited:?}")]
-    Unavailable {
-        /// How long it was tried.
-        waited: Duration,
-        /// The last attempt.
-        #[source]
-        cause: Option<VaultError>,
-    },
-    /// The program was told to stop before there was a login.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
-impl Failure for LoginError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::NoCredentials { .. } => Exit::Config,
-            Self::Refused { .. } => Exit::Denied,
-            Self::Unavailable { .. } => Exit::Unavailable,
-            Self::Stopped(stopped) => stopped.exit(),
-        }
-    }
-}
-
 impl AppRole {
     /// A login that is yet to be made, by `client` with the credentials that `args` name.
     #[must_use]
@@ -150,7 +98,7 @@ impl AppRole {
             problem: None,
             in_trouble: false,
             waited: Waited { since: now, said: now },
-            watch: Watch::new(),
+            watch: Watch::default(),
             sink: None,
             tally: Tally::default(),
         }
@@ -218,6 +166,11 @@ impl AppRole {
 
     /// Waits, less long where the credentials directory changes meanwhile: [`next`](Self::next) says what then.
     pub async fn wait_until(&mut self, when: BootTime, shutdown: &Shutdown) -> Result<(), Stopped> {
+        if self.watch.begin() {
+            // What has changed since the last look was not watched: the next one begins to.
+            self.session.handle(BootTime::now(), Event::Noticed, Jitter::NONE);
+            return Ok(());
+        }
         let noticed = async {
             tokio::select! {
                 () = sleep_until(when) => false,

@@ -7,12 +7,14 @@
 mod approle;
 mod args;
 mod credentials;
+mod error;
 mod session;
 mod sink;
 mod watch;
 
-pub use approle::{AppRole, LoginError, Progress, Tally};
+pub use approle::{AppRole, Progress, Tally};
 pub use args::LoginArgs;
 pub use credentials::{Credentials, CredentialsError, Fingerprint};
+pub use error::LoginError;
 pub use session::{Action, Event, Lease, Reason, Session, Step, Timing};
 pub use sink::Sink;

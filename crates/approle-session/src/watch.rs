@@ -8,21 +8,29 @@ use tokio::io::unix::AsyncFd;
 
 /// An inotify watch (`inotify(7)`), where the system has one. It tells nothing of what is done to a network or
 /// host file system from elsewhere: looks at intervals stay necessary.
-#[derive(Debug)]
+///
+/// Not begun before somebody waits: the kernel takes some fifteen milliseconds to end one, which is more than all of
+/// a login and a read.
+#[derive(Debug, Default)]
 pub(crate) struct Watch {
+    has_begun: bool,
     inotify: Option<AsyncFd<OwnedFd>>,
     is_set: bool,
 }
 
 impl Watch {
-    /// A watch over nothing yet. Must be made on the runtime.
-    pub(crate) fn new() -> Self {
+    /// Begins, over nothing yet. `false` where that was done before, or cannot be. Must be called on the runtime.
+    pub(crate) fn begin(&mut self) -> bool {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return false;
+        }
         let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(std::io::Error::from);
         let inotify = inotify.and_then(boot_clock::register);
         if let Err(error) = &inotify {
             tracing::debug!("changes of the credentials directory are not told but looked for: {error}");
         }
-        Self { inotify: inotify.ok(), is_set: false }
+        self.inotify = inotify.ok();
+        self.inotify.is_some()
     }
 
     /// Watches the directory that is at this path now. `false` where that cannot be.

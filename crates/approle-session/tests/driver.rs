@@ -145,6 +145,9 @@ async fn a_delivery_is_noticed_and_not_waited_for() {
     let mut approle = approle(&server, dir.path(), Duration::from_secs(5));
     approle.open(&Shutdown::never()).await.unwrap();
     let much_later = BootTime::now() + Duration::from_hours(1);
+    // The first wait begins the watch, the look after it sets it.
+    approle.wait_until(much_later, &Shutdown::never()).await.unwrap();
+    approle.perform(Action::ReadCredentials, &Shutdown::never()).await.unwrap();
     deliver(dir.path(), "second");
     approle.wait_until(much_later, &Shutdown::never()).await.unwrap();
     let Step::SleepUntil(soon) = approle.next() else { panic!("the delivery may not be complete yet") };

@@ -44,7 +44,7 @@ fn findings(inputs: &Inputs) -> Vec<Finding> {
         values::check(env, &claims, inputs, &mut findings);
     }
     secrets::check(env.as_ref(), &claims, inputs, &mut findings);
-    policies::check(inputs, &mut findings);
+    policies::check(inputs, &claims, &mut findings);
     findings.sort_by(|one, other| order(one, inputs).cmp(&order(other, inputs)));
     findings.dedup();
     findings

@@ -1,31 +1,7 @@
 //! Which service's secret holds which key of the `.env` file, and how each service's AppRole is bounded.
 //!
 //! By convention each `<service>-policy.hcl` declares a service, and its secret holds the keys that begin with
-//! `<SERVICE>_` (in capitals, `-` as `_`). `vaultcrew.toml` says the exceptions:
-//!
-//! ```toml
-//! stack = "blue"                        # where several stacks share a Vault namespace
-//! ignore = ["COMPOSE_PROJECT_NAME"]     # keys that are no secret of any service
-//!
-//! [keys]                                # who gets a key, or all that begin alike; instead of the convention
-//! "MODSEC_*" = ["gateway"]
-//! "USER_DB_*" = ["user", "user_db"]
-//! ELASTIC_PASSWORD = ["elasticsearch", "kibana"]
-//!
-//! [generate]                            # missing or empty in .env: made up, and kept in Vault alone
-//! USER_DB_PASSWORD = { length = 32 }
-//!
-//! [defaults]                            # of every service; these are the defaults of the defaults
-//! token_ttl = "1h"
-//! token_max_ttl = "4h"
-//! secret_id_ttl = "1h"
-//! file_mode = "0440"                    # of the delivered role_id and secret_id
-//!
-//! [services.gateway]                    # all of the above, and:
-//! cidrs = ["172.20.0.0/16"]             # where its credentials and tokens are good
-//! file_group = 5000
-//! rename = { MODSEC_RULES = "RULES" }   # the key in .env, the key in the secret
-//! ```
+//! `<SERVICE>_` (in capitals, `-` as `_`). `vaultcrew.toml` says the exceptions; docs/manifest.md shows it whole.
 //!
 //! One rule decides about each key: a pattern that is its whole name, else the one with the longest beginning,
 //! the manifest's before the convention's at equal length.

@@ -1,14 +1,15 @@
 //! What can end db-init.
 
-use std::error::Error;
 use std::io;
-use std::iter;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_runtime::{ConnectionError, Exit, Failure, Stopped};
 use approle_session::LoginError;
 use secret_file::FileError;
 use vault_client::VaultError;
+
+use crate::FailureKind;
 
 /// What can end db-init.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,48 @@ pub enum DbInitError {
     /// The administrator's password cannot be read.
     #[error("the administrator's password of --admin-password-file cannot be read")]
     PasswordFile(#[source] FileError),
+    /// `--admin-password-secret` or `--also` name no secret and key.
+    #[error("{flag} {value} cannot be used: write {form}")]
+    Place {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What it should look like.
+        form: &'static str,
+    },
+    /// The CA file cannot be read.
+    #[error("the CA file of --db-cacert (PGSSLROOTCERT) cannot be read")]
+    CaFile(#[source] FileError),
+    /// The CA file is none.
+    #[error("the CA file {path} of --db-cacert (PGSSLROOTCERT) cannot be used: {why}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A CA, and a mode that looks at no certificate.
+    #[error(
+        "--db-cacert is given, but --db-sslmode (PGSSLMODE) disable or prefer would not look at it; use verify-full or verify-ca"
+    )]
+    UnusedCa,
+    /// The system has no CA.
+    #[error("the system has no CA certificates to verify PostgreSQL's by; give --db-cacert")]
+    NoSystemCa,
+    /// TLS itself.
+    #[error("TLS cannot be set up: {0}")]
+    TlsSetup(String),
+    /// Both sides do not agree on TLS.
+    #[error(
+        "no TLS connection to PostgreSQL at {place}: {why}; check --db-sslmode, --db-cacert and --db-channel-binding"
+    )]
+    Tls {
+        /// Host and port.
+        place: String,
+        /// The driver's words.
+        why: String,
+    },
     /// The server did not come up in time.
     #[error("PostgreSQL at {place} cannot be reached (waited {waited:.0?}): {why}")]
     Unreachable {
@@ -92,8 +135,8 @@ pub enum DbInitError {
         doing: String,
         /// The server's words.
         why: String,
-        /// Whether the administrator's rights do not suffice.
-        denied: bool,
+        /// What can be done about it.
+        kind: FailureKind,
     },
     /// The database is somebody else's.
     #[error("the database {database} exists and belongs to {owner}, not to {user}; --adopt takes it over")]
@@ -105,6 +148,35 @@ pub enum DbInitError {
         /// The service's role.
         user: String,
     },
+    /// The role is not known to be the service's.
+    #[error(
+        "the role {user} exists, its password is not the one in the secret, and it does not own the database \
+         {database}: it may be somebody else's; choose another name in the .env file, or --adopt the role, which \
+         sets its password"
+    )]
+    ForeignRole {
+        /// The role.
+        user: String,
+        /// The service's database.
+        database: String,
+    },
+    /// What is there cannot be changed to what was asked for.
+    #[error(
+        "the database {database} has the {what} {has}, not {wanted}, and that cannot be changed afterwards"
+    )]
+    Fixed {
+        /// The database.
+        database: String,
+        /// Which of its properties.
+        what: &'static str,
+        /// As it is.
+        has: String,
+        /// As it is to be.
+        wanted: String,
+    },
+    /// The reader would be the owner.
+    #[error("--read-only-role {0} is the service's own role, which may write")]
+    ReaderIsUser(String),
     /// The role is more than a service's.
     #[error(
         "the role {user} exists with rights that no service needs (superuser, createrole, createdb, replication, \
@@ -114,6 +186,37 @@ pub enum DbInitError {
         /// The role.
         user: String,
     },
+    /// A rotation before there is a role.
+    #[error("there is no role {user} whose password could be rotated; run db-init first")]
+    NothingToRotate {
+        /// The role.
+        user: String,
+    },
+    /// The AppRole may not write a secret.
+    #[error(
+        "the AppRole may not write the secret {path}, as a rotation must: its policy needs read and update on {data}"
+    )]
+    MayNotWrite {
+        /// Its path, with the mount.
+        path: String,
+        /// Its path for the API.
+        data: String,
+    },
+    /// A secret was not written.
+    #[error("the new password cannot be written to the secret {path}; run rotate again")]
+    WriteSecret {
+        /// Its path, with the mount.
+        path: String,
+        /// Vault's answer.
+        #[source]
+        cause: VaultError,
+    },
+    /// What the token may do cannot be found out.
+    #[error("it cannot be found out what the AppRole may write")]
+    Capabilities(#[source] VaultError),
+    /// The system has no random numbers.
+    #[error("no password can be made up: {0}")]
+    Random(getrandom::Error),
     /// The service's role cannot log in.
     #[error("the role {user} cannot log in to the database {database} at {place}: {why}")]
     Login {
@@ -125,6 +228,8 @@ pub enum DbInitError {
         database: String,
         /// The server's words.
         why: String,
+        /// What can be done about it.
+        kind: FailureKind,
     },
     /// The service's role cannot use its database.
     #[error("the role {user} cannot create a table in the database {database}: {why}")]
@@ -135,6 +240,8 @@ pub enum DbInitError {
         database: String,
         /// The server's words.
         why: String,
+        /// What can be done about it.
+        kind: FailureKind,
     },
     /// The program was told to stop before it was done.
     #[error(transparent)]
@@ -144,38 +251,51 @@ pub enum DbInitError {
     Output(#[from] io::Error),
 }
 
+impl DbInitError {
+    /// Whether another attempt from the beginning may succeed without anyone doing anything.
+    pub(crate) fn passes(&self) -> bool {
+        let (Self::Statement { kind, .. } | Self::Login { kind, .. } | Self::Unusable { kind, .. }) = self
+        else {
+            return false;
+        };
+        *kind == FailureKind::Passing
+    }
+}
+
 impl Failure for DbInitError {
     fn exit(&self) -> Exit {
         match self {
             Self::Connection(error) => error.exit(),
             Self::VaultLogin(error) => error.exit(),
             Self::Stopped(stopped) => stopped.exit(),
-            Self::ReadSecret { cause, .. } => cause.exit(),
-            Self::PasswordFile(error) => error.exit(),
+            Self::ReadSecret { cause, .. } | Self::WriteSecret { cause, .. } | Self::Capabilities(cause) => {
+                cause.exit()
+            }
+            Self::PasswordFile(error) | Self::CaFile(error) => error.exit(),
             Self::MissingSecret { .. }
             | Self::MissingKey { .. }
             | Self::Value { .. }
             | Self::NoHost
+            | Self::Place { .. }
+            | Self::Ca { .. }
+            | Self::UnusedCa
+            | Self::NoSystemCa
+            | Self::Tls { .. }
             | Self::ForeignDatabase { .. }
+            | Self::ForeignRole { .. }
+            | Self::Fixed { .. }
+            | Self::ReaderIsUser(_)
+            | Self::NothingToRotate { .. }
             | Self::PowerfulRole { .. } => Exit::Config,
             Self::Unreachable { .. } => Exit::Unavailable,
-            Self::AdminRefused { .. } | Self::Statement { denied: true, .. } => Exit::Denied,
-            Self::Statement { .. } | Self::Login { .. } | Self::Unusable { .. } | Self::Output(_) => {
-                Exit::Failed
+            Self::AdminRefused { .. } | Self::MayNotWrite { .. } => Exit::Denied,
+            // A user who is refused is no lack of the administrator's rights.
+            Self::Login { kind, .. } if *kind != FailureKind::Passing => Exit::Failed,
+            Self::Unusable { kind, .. } if *kind != FailureKind::Passing => Exit::Failed,
+            Self::Statement { kind, .. } | Self::Login { kind, .. } | Self::Unusable { kind, .. } => {
+                kind.exit()
             }
+            Self::TlsSetup(_) | Self::Random(_) | Self::Output(_) => Exit::Failed,
         }
     }
-}
-
-/// What the server said, or what the innermost cause was: tokio-postgres' own words are "db error".
-pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
-    if let Some(server) = error.as_db_error() {
-        return format!("{} (SQLSTATE {})", server.message(), server.code().code());
-    }
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-/// The error and its causes, the innermost last.
-pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |error| (*error).source())
 }

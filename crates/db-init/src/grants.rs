@@ -1,11 +1,12 @@
-//! The SQL from what there is to what there is to be. Pure.
+//! The SQL from what there is to what there is to be, outside the database itself. Pure.
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::DbInitError;
-use crate::observed::{FIRST_WITH_GRANT_OPTIONS, Observed};
+use crate::args::ObjectArgs;
+use crate::observed::{FIRST_WITH_GRANT_OPTIONS, Observed, Password};
 use crate::target::Target;
 
 /// One statement.
@@ -16,8 +17,6 @@ pub(crate) struct Statement {
     pub(crate) shown: String,
     /// What it has done, for the log.
     pub(crate) done: String,
-    /// Whether it makes something that another session may have made meanwhile.
-    pub(crate) creates: bool,
 }
 
 /// Not `Debug` by derive: `sql` may hold a verifier.
@@ -27,82 +26,131 @@ impl std::fmt::Debug for Statement {
     }
 }
 
+/// A statement that holds nothing secret.
+pub(crate) fn plain(sql: String, done: String) -> Statement {
+    Statement { shown: sql.clone(), sql, done }
+}
+
+/// Sets the password, by a verifier with a salt of its own.
+pub(crate) fn set_password(target: &Target, password: &SecretString) -> Statement {
+    let alter = format!("ALTER ROLE {} WITH LOGIN", escape_identifier(&target.user));
+    with_password(&alter, password, format!("set the password of the role {}", target.user))
+}
+
+fn with_password(beginning: &str, password: &SecretString, done: String) -> Statement {
+    let verifier = scram_sha_256(password.expose_secret().as_bytes());
+    let statement = |literal: &str| format!("{beginning} PASSWORD {literal}");
+    Statement { sql: statement(&escape_literal(&verifier)), shown: statement("'…'"), done }
+}
+
 /// The statements that are needed, in their order; none where all is as it should be.
 ///
-/// Fails where something of that name is there and not ours to change, unless `adopt`.
+/// Fails where something of that name is there and not ours to change, unless it is to be adopted.
 pub(crate) fn statements(
     target: &Target,
+    objects: &ObjectArgs,
     observed: &Observed,
-    adopt: bool,
 ) -> Result<Vec<Statement>, DbInitError> {
-    let mut statements = role(target, observed, adopt)?;
-    let database = database(target, observed, adopt)?;
-    if !database.is_empty() {
-        statements.extend(membership(target, observed));
+    let mut statements = role(target, objects, observed)?;
+    let database = database(target, objects, observed)?;
+    let reader = reader(target, objects, observed)?;
+    if !database.is_empty() || !reader.is_empty() {
+        statements.extend(membership(owner(target, objects), observed));
     }
     statements.extend(database);
+    statements.extend(reader);
     Ok(statements)
+}
+
+fn owner<'a>(target: &'a Target, objects: &'a ObjectArgs) -> &'a str {
+    objects.db_owner.as_ref().unwrap_or(&target.user)
 }
 
 /// Only who acts as a role may hand it a database and change the rights on it; from 16 on, having created the
 /// role is not enough. Nothing for a superuser.
-fn membership(target: &Target, observed: &Observed) -> Option<Statement> {
+fn membership(owner: &str, observed: &Observed) -> Option<Statement> {
     let administrator = observed.administrator;
-    if administrator.is_superuser || administrator.acts_as_role {
+    if administrator.is_superuser || administrator.acts_as_owner {
         return None;
     }
     let has_options = administrator.server_version >= FIRST_WITH_GRANT_OPTIONS;
     let options = if has_options { " WITH INHERIT TRUE, SET TRUE" } else { "" };
-    let sql = format!("GRANT {} TO CURRENT_USER{options}", escape_identifier(&target.user));
-    Some(plain(sql, format!("made the administrator a member of the role {}", target.user)))
+    let sql = format!("GRANT {} TO CURRENT_USER{options}", escape_identifier(owner));
+    Some(plain(sql, format!("made the administrator a member of the role {owner}")))
 }
 
-fn plain(sql: String, done: String) -> Statement {
-    Statement { shown: sql.clone(), sql, done, creates: false }
-}
-
-fn role(target: &Target, observed: &Observed, adopt: bool) -> Result<Vec<Statement>, DbInitError> {
-    let user = escape_identifier(&target.user);
-    let with_password = |verb: &str, done: String, creates| {
-        let verifier = scram_sha_256(target.password.expose_secret().as_bytes());
-        let statement = |password: &str| format!("{verb} ROLE {user} WITH LOGIN PASSWORD {password}");
-        Statement { sql: statement(&escape_literal(&verifier)), shown: statement("'…'"), done, creates }
+fn role(target: &Target, objects: &ObjectArgs, observed: &Observed) -> Result<Vec<Statement>, DbInitError> {
+    let user = &target.user;
+    let name = escape_identifier(user);
+    let limit = objects.connection_limit.map(|limit| format!(" CONNECTION LIMIT {limit}"));
+    let end =
+        objects.valid_until.as_ref().map(|time| format!(" VALID UNTIL {}", escape_literal(time).trim()));
+    let Some(role) = observed.role else {
+        let create =
+            format!("CREATE ROLE {name} WITH LOGIN{}{}", limit.unwrap_or_default(), end.unwrap_or_default());
+        return Ok(vec![with_password(&create, &target.password, format!("created the role {user}"))]);
     };
-    match &observed.role {
-        None => Ok(vec![with_password("CREATE", format!("created the role {}", target.user), true)]),
-        Some(role) if role.is_powerful && !adopt => {
-            Err(DbInitError::PowerfulRole { user: target.user.clone() })
-        }
-        Some(role) if !role.can_log_in || !role.password_is_right => {
-            let done = format!("set the password of the role {}", target.user);
-            Ok(vec![with_password("ALTER", done, false)])
-        }
-        Some(_) => Ok(Vec::new()),
+    if role.is_powerful && !objects.adopt {
+        return Err(DbInitError::PowerfulRole { user: user.clone() });
     }
+    let owns_database = observed.database.as_ref().is_some_and(|database| database.owner == *user);
+    if role.password == Password::Wrong && !owns_database && !objects.adopt {
+        return Err(DbInitError::ForeignRole { user: user.clone(), database: target.database.clone() });
+    }
+    let mut statements = Vec::new();
+    if !role.can_log_in || role.password != Password::Right {
+        statements.push(set_password(target, &target.password));
+    }
+    if let Some(limit) = limit.filter(|_| objects.connection_limit != Some(role.connection_limit)) {
+        let done = format!("set the connection limit of the role {user}");
+        statements.push(plain(format!("ALTER ROLE {name}{limit}"), done));
+    }
+    if let Some(end) = end.filter(|_| !role.ends_as_asked) {
+        let done = format!("set the end of the password of the role {user}");
+        statements.push(plain(format!("ALTER ROLE {name}{end}"), done));
+    }
+    Ok(statements)
 }
 
-fn database(target: &Target, observed: &Observed, adopt: bool) -> Result<Vec<Statement>, DbInitError> {
-    let (user, name) = (escape_identifier(&target.user), escape_identifier(&target.database));
+fn database(
+    target: &Target,
+    objects: &ObjectArgs,
+    observed: &Observed,
+) -> Result<Vec<Statement>, DbInitError> {
+    let (user, owner) = (&target.user, owner(target, objects));
+    let (user_name, owner_name) = (escape_identifier(user), escape_identifier(owner));
+    let name = escape_identifier(&target.database);
     let mut statements = Vec::new();
     match &observed.database {
         None => {
-            let done = format!("created the database {}, owned by {}", target.database, target.user);
-            statements.push(Statement {
-                creates: true,
-                ..plain(format!("CREATE DATABASE {name} OWNER {user}"), done)
-            });
+            let done = format!("created the database {}, owned by {owner}", target.database);
+            let options = creation(objects);
+            statements.push(plain(format!("CREATE DATABASE {name} OWNER {owner_name}{options}"), done));
         }
-        Some(database) if database.owner == target.user => {}
-        Some(database) if adopt => {
-            let done = format!("took the database {} over from {}", target.database, database.owner);
-            statements.push(plain(format!("ALTER DATABASE {name} OWNER TO {user}"), done));
+        Some(database) if database.owner == owner => {}
+        // The service's own, which is to be handed to another owner, or back.
+        Some(database) if objects.adopt || (objects.db_owner.is_some() && database.owner == *user) => {
+            let done = format!("gave the database {} of {} to {owner}", target.database, database.owner);
+            statements.push(plain(format!("ALTER DATABASE {name} OWNER TO {owner_name}"), done));
         }
         Some(database) => {
             return Err(DbInitError::ForeignDatabase {
                 database: target.database.clone(),
                 owner: database.owner.clone(),
-                user: target.user.clone(),
+                user: owner.to_owned(),
             });
+        }
+    }
+    if let Some(database) = &observed.database {
+        let wanted = [
+            ("encoding", &database.encoding, &objects.db_encoding),
+            ("locale", &database.locale, &objects.db_locale),
+        ];
+        for (what, has, wanted) in wanted {
+            if let Some(wanted) = wanted.as_ref().filter(|wanted| !is_same_name(has, wanted)) {
+                let (database, has, wanted) = (target.database.clone(), has.clone(), wanted.clone());
+                return Err(DbInitError::Fixed { database, what, has, wanted });
+            }
         }
     }
     // By default every role of the server may connect to every database.
@@ -110,128 +158,51 @@ fn database(target: &Target, observed: &Observed, adopt: bool) -> Result<Vec<Sta
         let done = format!("closed the database {} to other roles", target.database);
         statements.push(plain(format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"), done));
     }
-    if observed.database.as_ref().is_none_or(|database| database.owner != target.user || !database.is_granted)
-    {
-        let done = format!("granted all privileges on {} to {}", target.database, target.user);
-        statements.push(plain(format!("GRANT ALL PRIVILEGES ON DATABASE {name} TO {user}"), done));
+    if observed.database.as_ref().is_none_or(|database| database.owner != owner || !database.is_granted) {
+        let done = format!("granted all privileges on {} to {user}", target.database);
+        statements.push(plain(format!("GRANT ALL PRIVILEGES ON DATABASE {name} TO {user_name}"), done));
+    }
+    Ok(statements)
+}
+
+/// The options of `CREATE DATABASE`. Only `template0` may be copied into another encoding or locale.
+fn creation(objects: &ObjectArgs) -> String {
+    let differs = objects.db_encoding.is_some() || objects.db_locale.is_some();
+    let template = objects.db_template.as_deref().or(differs.then_some("template0"));
+    let template = template.map(|template| format!(" TEMPLATE {}", escape_identifier(template)));
+    let option = |word: &str, value: &Option<String>| {
+        value.as_ref().map(|value| format!(" {word} {}", escape_literal(value).trim()))
+    };
+    let options = [template, option("ENCODING", &objects.db_encoding), option("LOCALE", &objects.db_locale)];
+    options.into_iter().flatten().collect()
+}
+
+/// `UTF8` and `utf-8`, `C.UTF-8` and `C.utf8` are the same to PostgreSQL and to the C library, `POSIX` is `C`.
+fn is_same_name(one: &str, other: &str) -> bool {
+    let plain = |name: &str| {
+        let name = if name == "POSIX" { "C" } else { name };
+        let letters = name.chars().filter(|letter| *letter != '-');
+        letters.map(|letter| letter.to_ascii_lowercase()).collect::<String>()
+    };
+    plain(one) == plain(other)
+}
+
+fn reader(target: &Target, objects: &ObjectArgs, observed: &Observed) -> Result<Vec<Statement>, DbInitError> {
+    let Some(reader) = &objects.read_only_role else { return Ok(Vec::new()) };
+    if *reader == target.user {
+        return Err(DbInitError::ReaderIsUser(reader.clone()));
+    }
+    let name = escape_identifier(reader);
+    let mut statements = Vec::new();
+    if !observed.reader.exists {
+        statements.push(plain(format!("CREATE ROLE {name} NOLOGIN"), format!("created the role {reader}")));
+    }
+    if !observed.reader.may_connect {
+        let sql = format!("GRANT CONNECT ON DATABASE {} TO {name}", escape_identifier(&target.database));
+        statements.push(plain(sql, format!("let {reader} connect to {}", target.database)));
     }
     Ok(statements)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::observed::{Administrator, Database, Role};
-
-    fn target() -> Target {
-        Target {
-            user: "o'brien".to_owned(),
-            password: "canary'; DROP TABLE x; --".into(),
-            database: "users\"db".to_owned(),
-            host: None,
-            port: None,
-        }
-    }
-
-    const GOOD_ROLE: Role = Role { can_log_in: true, is_powerful: false, password_is_right: true };
-
-    const SUPERUSER: Administrator =
-        Administrator { is_superuser: true, acts_as_role: true, server_version: 180_000 };
-
-    const NOTHING: Observed = Observed { administrator: SUPERUSER, role: None, database: None };
-
-    fn good_database() -> Database {
-        Database { owner: "o'brien".to_owned(), public_may_connect: false, is_granted: true }
-    }
-
-    fn shown(observed: &Observed, adopt: bool) -> Vec<String> {
-        let statements = statements(&target(), observed, adopt).unwrap();
-        for statement in &statements {
-            assert!(!format!("{statement:?} {} {}", statement.sql, statement.done).contains("canary"));
-        }
-        statements.into_iter().map(|statement| statement.shown).collect()
-    }
-
-    #[test]
-    fn makes_everything_where_there_is_nothing() {
-        assert_eq!(
-            shown(&NOTHING, false),
-            [
-                r#"CREATE ROLE "o'brien" WITH LOGIN PASSWORD '…'"#,
-                r#"CREATE DATABASE "users""db" OWNER "o'brien""#,
-                r#"REVOKE ALL ON DATABASE "users""db" FROM PUBLIC"#,
-                r#"GRANT ALL PRIVILEGES ON DATABASE "users""db" TO "o'brien""#,
-            ]
-        );
-    }
-
-    #[test]
-    fn changes_nothing_where_all_is_well() {
-        let observed = Observed { role: Some(GOOD_ROLE), database: Some(good_database()), ..NOTHING };
-        assert!(shown(&observed, false).is_empty());
-    }
-
-    const CREATOR: Administrator =
-        Administrator { is_superuser: false, acts_as_role: false, server_version: 160_004 };
-
-    #[test]
-    fn an_administrator_who_is_no_superuser_joins_the_role_to_hand_it_a_database() {
-        let by = |administrator| shown(&Observed { administrator, ..NOTHING }, false)[1].clone();
-        assert_eq!(by(CREATOR), r#"GRANT "o'brien" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE"#);
-        let before_16 = Administrator { server_version: 150_007, ..CREATOR };
-        assert_eq!(by(before_16), r#"GRANT "o'brien" TO CURRENT_USER"#);
-        let member = Administrator { acts_as_role: true, ..CREATOR };
-        assert!(by(member).starts_with("CREATE DATABASE"));
-
-        let role = Some(Role { password_is_right: false, ..GOOD_ROLE });
-        let database = Some(good_database());
-        assert_eq!(shown(&Observed { administrator: CREATOR, role, database }, false).len(), 1);
-    }
-
-    #[test]
-    fn mends_what_differs() {
-        let role = Some(Role { password_is_right: false, ..GOOD_ROLE });
-        let database = Some(Database { public_may_connect: true, ..good_database() });
-        assert_eq!(
-            shown(&Observed { role, database, ..NOTHING }, false),
-            [
-                r#"ALTER ROLE "o'brien" WITH LOGIN PASSWORD '…'"#,
-                r#"REVOKE ALL ON DATABASE "users""db" FROM PUBLIC"#,
-            ]
-        );
-    }
-
-    #[test]
-    fn takes_nothing_over_unless_told() {
-        let foreign = Observed {
-            role: Some(GOOD_ROLE),
-            database: Some(Database { owner: "postgres".to_owned(), ..good_database() }),
-            ..NOTHING
-        };
-        let error = statements(&target(), &foreign, false).unwrap_err().to_string();
-        assert!(error.contains("postgres") && error.contains("--adopt"), "{error}");
-        assert!(shown(&foreign, true)[0].starts_with("ALTER DATABASE"));
-
-        let powerful = Observed {
-            role: Some(Role { is_powerful: true, ..GOOD_ROLE }),
-            database: Some(good_database()),
-            ..NOTHING
-        };
-        assert!(statements(&target(), &powerful, false).is_err());
-        assert!(shown(&powerful, true).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn no_name_breaks_out_of_its_quotes(user in "[^\0]{1,20}", database in "[^\0]{1,20}") {
-            let target = Target { user, database, ..target() };
-            let observed = Observed { administrator: CREATOR, ..NOTHING };
-            for statement in statements(&target, &observed, false).unwrap() {
-                let outside: String = statement.shown.split('"').step_by(2).collect();
-                prop_assert!(outside.chars().all(|letter| letter.is_ascii_alphabetic() || " '…_,".contains(letter)));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,10 @@
 //! What there is.
 
 use secrecy::SecretString;
+use tokio_postgres::Row;
 
 use crate::DbInitError;
+use crate::args::ObjectArgs;
 use crate::server::{Admin, Server};
 use crate::target::Target;
 use crate::verifier;
@@ -16,14 +18,17 @@ pub(crate) struct Observed {
     pub(crate) administrator: Administrator,
     pub(crate) role: Option<Role>,
     pub(crate) database: Option<Database>,
+    /// Of `--read-only-role`.
+    pub(crate) reader: Reader,
 }
 
 /// The administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Administrator {
     pub(crate) is_superuser: bool,
-    /// Whether it has the target role's rights and may SET ROLE to it; false while that role is missing.
-    pub(crate) acts_as_role: bool,
+    /// Whether it has the rights of the role that is to own the database, and may SET ROLE to it; false while
+    /// that role is missing.
+    pub(crate) acts_as_owner: bool,
     /// `server_version_num`: 160004 is 16.4.
     pub(crate) server_version: i32,
 }
@@ -35,7 +40,22 @@ pub(crate) struct Role {
     /// More than db-init gives: superuser, createrole, createdb, replication, bypassrls, or a predefined role,
     /// its own or by a membership, however indirect.
     pub(crate) is_powerful: bool,
-    pub(crate) password_is_right: bool,
+    pub(crate) password: Password,
+    /// -1 where there is none.
+    pub(crate) connection_limit: i32,
+    /// Whether its password ends when it was asked to; true where nothing was asked.
+    pub(crate) ends_as_asked: bool,
+}
+
+/// The password that the role has, beside the one that is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Password {
+    /// The same.
+    Right,
+    /// Another, or none.
+    Wrong,
+    /// The administrator may not see the verifier, and the server asks for no password.
+    Unknown,
 }
 
 /// The database.
@@ -46,81 +66,121 @@ pub(crate) struct Database {
     pub(crate) public_may_connect: bool,
     /// Whether the role holds all privileges on it.
     pub(crate) is_granted: bool,
+    pub(crate) encoding: String,
+    /// `LC_COLLATE`.
+    pub(crate) locale: String,
 }
+
+/// The role that may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reader {
+    pub(crate) exists: bool,
+    pub(crate) may_connect: bool,
+}
+
+const ADMINISTRATOR: &str = "SELECT rolsuper, current_setting('server_version_num')::int, \
+        has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT'), \
+        coalesce((SELECT pg_has_role(oid, 'USAGE') AND pg_has_role(oid, \
+            CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END) \
+            FROM pg_roles WHERE rolname = $1), false) \
+    FROM pg_roles WHERE rolname = current_user";
+
+const ROLE: &str = "WITH RECURSIVE reached AS ( \
+        SELECT oid FROM pg_roles WHERE rolname = $1 \
+        UNION SELECT roleid FROM pg_auth_members JOIN reached ON member = reached.oid \
+    ) SELECT rolcanlogin, ( \
+        SELECT bool_or(rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls \
+            OR (rolname ^@ 'pg_' AND rolname <> 'pg_database_owner')) \
+        FROM pg_roles JOIN reached USING (oid) \
+    ), rolconnlimit, \
+    $2::text IS NULL OR coalesce(rolvaliduntil, 'infinity') = $2::text::timestamptz \
+    FROM pg_roles WHERE rolname = $1";
+
+const DATABASE: &str = "SELECT pg_get_userbyid(datdba)::text, \
+    EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0), \
+    (SELECT count(DISTINCT privilege_type) = 3 FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) \
+        WHERE grantee = (SELECT oid FROM pg_roles WHERE rolname = $2)), \
+    pg_encoding_to_char(encoding)::text, datcollate::text \
+    FROM pg_database WHERE datname = $1";
+
+const READER: &str = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1), \
+    EXISTS (SELECT FROM pg_database, aclexplode(datacl) WHERE datname = $2 AND privilege_type = 'CONNECT' \
+        AND grantee = (SELECT oid FROM pg_roles WHERE rolname = $1))";
 
 impl Observed {
     /// Looks, by the administrator's session and, where that may not see the password's verifier, by a login
     /// as the user.
-    pub(crate) async fn look(admin: &Admin, server: &Server, target: &Target) -> Result<Self, DbInitError> {
-        const ADMINISTRATOR: &str = "SELECT rolsuper, current_setting('server_version_num')::int, \
-            has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT') \
-            FROM pg_roles WHERE rolname = current_user";
-        const ROLE: &str = "WITH RECURSIVE reached AS ( \
-                SELECT oid FROM pg_roles WHERE rolname = $1 \
-                UNION SELECT roleid FROM pg_auth_members JOIN reached ON member = reached.oid \
-            ) SELECT rolcanlogin, ( \
-                SELECT bool_or(rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls \
-                    OR (rolname ^@ 'pg_' AND rolname <> 'pg_database_owner')) \
-                FROM pg_roles JOIN reached USING (oid) \
-            ), pg_has_role(oid, $2::text) AND pg_has_role(oid, 'USAGE') \
-            FROM pg_roles WHERE rolname = $1";
-        const DATABASE: &str = "SELECT pg_get_userbyid(datdba)::text, \
-            EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0) \
-            FROM pg_database WHERE datname = $1";
-        const GRANTED: &str = "SELECT count(DISTINCT privilege_type) = 3 FROM pg_database, \
-            aclexplode(coalesce(datacl, acldefault('d', datdba))) \
-            WHERE datname = $1 AND grantee = (SELECT oid FROM pg_roles WHERE rolname = $2)";
+    pub(crate) async fn look(
+        admin: &Admin,
+        server: &Server,
+        target: &Target,
+        objects: &ObjectArgs,
+    ) -> Result<Self, DbInitError> {
         let client = &admin.client;
         let looking =
             |error: tokio_postgres::Error| admin.failed("looking at the roles and databases", &error);
+        let (user, database) = (&target.user, &target.database);
+        let owner = objects.db_owner.as_ref().unwrap_or(user);
 
-        let administrator = client.query_one(ADMINISTRATOR, &[]).await.map_err(looking)?;
-        let (is_superuser, server_version, sees_verifiers) =
-            (administrator.get(0), administrator.get(1), administrator.get(2));
-        // Before 16, every member may SET ROLE.
-        let settable = if server_version < FIRST_WITH_GRANT_OPTIONS { "MEMBER" } else { "SET" };
-        let role = client.query_opt(ROLE, &[&target.user, &settable]).await.map_err(looking)?;
-        let database = client.query_opt(DATABASE, &[&target.database]).await.map_err(looking)?;
-        let granted = client.query_one(GRANTED, &[&target.database, &target.user]).await.map_err(looking)?;
-
-        let acts_as_role = role.as_ref().is_some_and(|row| row.get(2));
-        let database = database.map(|row| Database {
+        let row = client.query_one(ADMINISTRATOR, &[owner]).await.map_err(looking)?;
+        let sees_verifiers = row.get(2);
+        let administrator =
+            Administrator { is_superuser: row.get(0), server_version: row.get(1), acts_as_owner: row.get(3) };
+        let found = client.query_opt(DATABASE, &[database, user]).await.map_err(looking)?;
+        let found = found.map(|row| Database {
             owner: row.get(0),
             public_may_connect: row.get(1),
-            is_granted: granted.get(0),
+            is_granted: row.get(2),
+            encoding: row.get(3),
+            locale: row.get(4),
         });
+        let role = client.query_opt(ROLE, &[user, &objects.valid_until]).await.map_err(looking)?;
         let role = match role {
             None => None,
             Some(row) => {
-                let password_is_right = if sees_verifiers {
+                let password = if sees_verifiers {
                     fits_verifier(admin, target).await?
                 } else {
-                    let entrance = if database.is_some() { target.database.as_str() } else { "postgres" };
-                    logs_in(server, target, entrance).await?
+                    logs_in(server, target, if found.is_some() { database } else { "postgres" }).await?
                 };
-                Some(Role { can_log_in: row.get(0), is_powerful: row.get(1), password_is_right })
+                Some(role_of(&row, password))
             }
         };
-        let administrator = Administrator { is_superuser, acts_as_role, server_version };
-        Ok(Self { administrator, role, database })
+        let row = client.query_one(READER, &[&objects.read_only_role, database]).await.map_err(looking)?;
+        let reader = Reader { exists: row.get(0), may_connect: row.get(1) };
+        Ok(Self { administrator, role, database: found, reader })
+    }
+}
+
+fn role_of(row: &Row, password: Password) -> Role {
+    Role {
+        can_log_in: row.get(0),
+        is_powerful: row.get(1),
+        password,
+        connection_limit: row.get(2),
+        ends_as_asked: row.get(3),
     }
 }
 
 /// Whether the password is the one that the server keeps a SCRAM verifier of.
-async fn fits_verifier(admin: &Admin, target: &Target) -> Result<bool, DbInitError> {
+async fn fits_verifier(admin: &Admin, target: &Target) -> Result<Password, DbInitError> {
     let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
     let row = admin.client.query_opt(sql, &[&target.user]).await;
     let row = row.map_err(|error| admin.failed("reading the verifier of the role's password", &error))?;
     let verifier = row.and_then(|row| row.get::<_, Option<String>>(0)).map(SecretString::from);
-    Ok(verifier.is_some_and(|verifier| verifier::fits(&target.password, &verifier)))
+    let fits = verifier.is_some_and(|verifier| verifier::fits(&target.password, &verifier));
+    Ok(if fits { Password::Right } else { Password::Wrong })
 }
 
 /// Whether the role can log in with its password, and could not with another: where the server asks for no
 /// password at all, a login says nothing.
-async fn logs_in(server: &Server, target: &Target, database: &str) -> Result<bool, DbInitError> {
+async fn logs_in(server: &Server, target: &Target, database: &str) -> Result<Password, DbInitError> {
     let wrong = SecretString::from(format!("{:016x}", getrandom::u64().unwrap_or_default()));
-    Ok(accepts(server, target, &target.password, database).await?
-        && !accepts(server, target, &wrong, database).await?)
+    if !accepts(server, target, &target.password, database).await? {
+        return Ok(Password::Wrong);
+    }
+    let takes_any = accepts(server, target, &wrong, database).await?;
+    Ok(if takes_any { Password::Unknown } else { Password::Right })
 }
 
 async fn accepts(
@@ -133,11 +193,6 @@ async fn accepts(
         Ok(_) => Ok(true),
         // Before the password is looked at: a role that may not log in, or not into this database.
         Err(error) if error.is_refusal() => Ok(false),
-        Err(error) => Err(DbInitError::Login {
-            place: server.place(),
-            user: target.user.clone(),
-            database: database.to_owned(),
-            why: error.reason(),
-        }),
+        Err(error) => Err(server.user_refused(target, database, &error)),
     }
 }

@@ -6,7 +6,7 @@ use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::error::SqlState;
 
 use crate::DbInitError;
-use crate::error::reason;
+use crate::failure::{FailureKind, reason};
 use crate::login::LoginFailure;
 use crate::server::Server;
 use crate::target::Target;
@@ -35,16 +35,12 @@ impl fmt::Display for Proof {
 /// Uses the database as the service will. Nothing is left behind: a rolled back transaction drops the table
 /// even where the connection is cut.
 pub(crate) async fn prove(server: &Server, target: &Target) -> Result<Proof, DbInitError> {
-    let login = |error: LoginFailure| DbInitError::Login {
-        place: server.place(),
-        user: target.user.clone(),
-        database: target.database.clone(),
-        why: error.reason(),
-    };
+    let login = |error: LoginFailure| server.user_refused(target, &target.database, &error);
     let unusable = |error: tokio_postgres::Error| DbInitError::Unusable {
         user: target.user.clone(),
         database: target.database.clone(),
         why: reason(&error),
+        kind: FailureKind::of(&error),
     };
     let as_user = server.connect(&target.user, Some(&target.password), &target.database).await;
     let (client, proof) = match as_user {

@@ -18,40 +18,58 @@ pub(crate) struct Target {
     pub(crate) database: String,
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
+    /// The key of the password in the secret.
+    pub(crate) password_key: String,
+}
+
+/// The secret `name`, below the mount.
+pub(crate) async fn read_secret(
+    client: &VaultClient,
+    mount: &str,
+    name: &str,
+) -> Result<kv2::Secret, DbInitError> {
+    let path = format!("{mount}/{name}");
+    match kv2::read(client, mount, name, None, client.soon()).await {
+        Ok(Some(secret)) => Ok(secret),
+        Ok(None) => Err(DbInitError::MissingSecret { path }),
+        Err(cause) => Err(DbInitError::ReadSecret { path, cause }),
+    }
+}
+
+/// The value of `key` in the secret; an empty one is none.
+pub(crate) fn value(
+    secret: &BTreeMap<String, SecretString>,
+    mount: &str,
+    name: &str,
+    key: &str,
+) -> Result<SecretString, DbInitError> {
+    let value = secret.get(key).filter(|value| !value.expose_secret().is_empty());
+    let missing = || DbInitError::MissingKey { path: format!("{mount}/{name}"), key: key.to_owned() };
+    value.cloned().ok_or_else(missing)
 }
 
 impl Target {
-    /// Reads the secret of `service` and takes the database's keys from it.
-    pub(crate) async fn read(client: &VaultClient, mount: &str, service: &str) -> Result<Self, DbInitError> {
-        let path = format!("{mount}/{service}");
-        match kv2::read(client, mount, service, None, client.soon()).await {
-            Ok(Some(secret)) => Self::from_secret(&path, &prefix(service), secret.values),
-            Ok(None) => Err(DbInitError::MissingSecret { path }),
-            Err(cause) => Err(DbInitError::ReadSecret { path, cause }),
-        }
-    }
-
-    fn from_secret(
-        path: &str,
-        prefix: &str,
-        mut values: BTreeMap<String, SecretString>,
+    /// Takes the database's keys from the secret of `service`.
+    pub(crate) fn of(
+        service: &str,
+        mount: &str,
+        secret: &BTreeMap<String, SecretString>,
     ) -> Result<Self, DbInitError> {
-        let mut optional = |suffix: &str| {
+        let (path, prefix) = (format!("{mount}/{service}"), prefix(service));
+        let optional = |suffix: &str| {
             let key = format!("{prefix}_{suffix}");
-            let value = values.remove(&key).filter(|value| !value.expose_secret().is_empty());
+            let value = secret.get(&key).filter(|value| !value.expose_secret().is_empty());
             (key, value)
         };
-        let mut required = |suffix: &str| {
-            let (key, value) = optional(suffix);
-            value
-                .map(|value| (key.clone(), value))
-                .ok_or(DbInitError::MissingKey { path: path.to_owned(), key })
+        let required = |suffix: &str| {
+            let key = format!("{prefix}_{suffix}");
+            value(secret, mount, service, &key).map(|value| (key, value))
         };
         let (user_key, user) = required("USER")?;
         let (password_key, password) = required("PASSWORD")?;
         let (database_key, database) = required("NAME")?;
         let unusable = |key: &str, why: &'static str| DbInitError::Value {
-            path: path.to_owned(),
+            path: path.clone(),
             key: key.to_owned(),
             why,
         };
@@ -59,6 +77,11 @@ impl Target {
             if value.expose_secret().contains('\0') {
                 return Err(unusable(key, "it contains NUL, which PostgreSQL cannot store"));
             }
+        }
+        // The server would clear the password, and libpq would send another one than the driver here.
+        if password.expose_secret().chars().all(stringprep::tables::commonly_mapped_to_nothing) {
+            let why = "it is made of invisible characters alone, of which logins (SASLprep) leave nothing";
+            return Err(unusable(&password_key, why));
         }
         for (key, value) in [(&user_key, &user), (&database_key, &database)] {
             if value.expose_secret().len() > MAX_NAME {
@@ -75,7 +98,21 @@ impl Target {
             database: database.expose_secret().to_owned(),
             host: host.map(|host| host.expose_secret().to_owned()),
             port,
+            password_key,
         })
+    }
+
+    /// One whose names and password try to break out of their quotes.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self {
+            user: "o'brien".to_owned(),
+            password: "canary'; DROP TABLE x; --".into(),
+            database: "users\"db".to_owned(),
+            host: None,
+            port: None,
+            password_key: "USER_DB_PASSWORD".to_owned(),
+        }
     }
 }
 
@@ -100,7 +137,7 @@ mod tests {
     #[test]
     fn takes_the_keys_of_the_service_and_of_its_database_service() {
         assert_eq!((prefix("user"), prefix("user_db")), ("USER_DB".to_owned(), "USER_DB".to_owned()));
-        let target = Target::from_secret("secret/user_db", "USER_DB", secret(&[])).unwrap();
+        let target = Target::of("user_db", "secret", &secret(&[])).unwrap();
         assert_eq!((target.user.as_str(), target.database.as_str(), target.port), ("u", "d", Some(5433)));
         assert!(!format!("{target:?}").contains("canary"));
     }
@@ -115,9 +152,9 @@ mod tests {
             ("PORT", "http"),
             ("NAME", long.as_str()),
             ("PASSWORD", "can\0ary"),
+            ("PASSWORD", "\u{ad}\u{200b}"),
         ] {
-            let error =
-                Target::from_secret("secret/user_db", "USER_DB", secret(&[(key, value)])).unwrap_err();
+            let error = Target::of("user_db", "secret", &secret(&[(key, value)])).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(&format!("USER_DB_{key}")) && text.contains("secret/user_db"), "{text}");
             assert!(!text.contains("canary"));

@@ -168,9 +168,17 @@ pub enum Fault {
         /// The name between the braces.
         name: Option<String>,
     },
+    /// `${NAME:?…}` or `${NAME?…}` of a key that no earlier line sets, or sets to nothing.
+    #[error(
+        "`{name}` has to be set here, and no earlier line of this file does that; the process environment is never read; set it above"
+    )]
+    Missing {
+        /// The name between the braces.
+        name: String,
+    },
     /// A `${` that is not closed, or is followed by no name or an unknown operator.
     #[error(
-        "`${{` that Compose cannot expand; close it with `}}` after a name, or put the value in single quotes"
+        "`${{` that Compose cannot expand; close it with `}}` on the same line, after a name, or put the value in single quotes"
     )]
     InvalidReference,
     /// References that make a value longer than Vault can hold.

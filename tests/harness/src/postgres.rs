@@ -3,8 +3,9 @@
 mod account;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -23,9 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the server logs then.
 const READY: &str = "database system is ready to accept connections";
 
-/// The versions at hand. With `VAULTCREW_POSTGRES_BIN` both mean the one it names.
+/// The versions at hand. With `VAULTCREW_POSTGRES_BIN` 16 and 18 mean the one it names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PostgresVersion {
+    /// 15: Debian's, with TLS and the contrib modules, which the others lack. `VAULTCREW_POSTGRES15_BIN` names another.
+    V15,
     /// 16.
     V16,
     /// 18.
@@ -35,6 +38,7 @@ pub enum PostgresVersion {
 impl fmt::Display for PostgresVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::V15 => "15",
             Self::V16 => "16",
             Self::V18 => "18",
         })
@@ -108,6 +112,30 @@ impl Postgres {
         or_panic(PostgresOptions::new(version).start())
     }
 
+    /// Has it ask those who come over TCP for TLS, with this certificate and key in PEM. It is restarted.
+    #[track_caller]
+    pub fn use_tls(&mut self, certificate: &str, key: &str) {
+        let own = |name: &str, content: &str| {
+            let path = self.state_dir().join(name);
+            fs::write(&path, content).expect("a file in the server's directory");
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
+            if let Some(account) = self.account {
+                or_panic(account.own(&path));
+            }
+        };
+        own("server.crt", certificate);
+        own("server.key", key);
+        self.set("ssl", "on");
+    }
+
+    /// Changes a setting, as in `postgresql.conf`. It is restarted.
+    #[track_caller]
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.options = self.options.clone().setting(name, value);
+        or_panic(self.write_configuration());
+        self.restart();
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -144,18 +172,27 @@ impl Postgres {
         fs::read(self.log_file()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// Runs SQL over TCP as this user: what `psql` printed, unaligned and without headings, or its errors.
-    pub fn psql(&self, user: &str, password: &str, database: &str, sql: &str) -> Result<String, String> {
-        let output = Command::new(self.bin.join("psql"))
+    /// `psql`, about to run SQL over TCP as this user: it prints rows unaligned and without headings.
+    #[must_use]
+    pub fn psql_command(&self, user: &str, password: &str, database: &str, sql: &str) -> Command {
+        let mut command = Command::new(self.bin.join("psql"));
+        command
             .env_clear()
             .env("PATH", settings::search_path())
             .env("PGPASSWORD", password)
+            // As an argument, one with `=` in it would be taken for a connection string.
+            .env("PGDATABASE", database)
             .env("PGCONNECT_TIMEOUT", "10")
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", database, "-c", sql])
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-c", sql])
             .args(["-h", &self.address.ip().to_string(), "-p", &self.address.port().to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("cannot run psql: {error}"))?;
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs SQL over TCP as this user: what `psql` printed, or its errors.
+    pub fn psql(&self, user: &str, password: &str, database: &str, sql: &str) -> Result<String, String> {
+        let mut command = self.psql_command(user, password, database, sql);
+        let output = command.output().map_err(|error| format!("cannot run psql: {error}"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
@@ -202,7 +239,11 @@ impl Postgres {
         if !data.join("PG_VERSION").exists() {
             self.initdb(&data)?;
         }
-        let overrides = data.join("vaultcrew.conf");
+        self.write_configuration()
+    }
+
+    fn write_configuration(&self) -> Result<()> {
+        let overrides = self.state_dir().join("vaultcrew.conf");
         fs::write(&overrides, self.configuration())
             .map_err(Error::io(format!("write {}", overrides.display())))?;
         if let Some(account) = self.account {

@@ -8,6 +8,8 @@ pub const BIN_DIR: &str = "VAULTCREW_BIN_DIR";
 pub const SERVER_BIN: &str = "VAULTCREW_SERVER_BIN";
 /// Another directory of `initdb`, `postgres` and `psql` than those in the tools' directory.
 pub const POSTGRES_BIN: &str = "VAULTCREW_POSTGRES_BIN";
+/// The same for PostgreSQL 15, which has TLS and the contrib modules: another directory than Debian's.
+pub const POSTGRES15_BIN: &str = "VAULTCREW_POSTGRES15_BIN";
 /// Another `docker-compose`, of version 2, than those in the tools' directory.
 pub const COMPOSE_BIN: &str = "VAULTCREW_COMPOSE_BIN";
 /// Another directory than `target/tools`.

@@ -51,10 +51,11 @@ pub fn server_flavour() -> Result<Flavour> {
 
 /// The directory of PostgreSQL's programs.
 pub fn postgres_bin(version: PostgresVersion) -> Result<PathBuf> {
-    let named = settings::path(settings::POSTGRES_BIN);
-    existing("PostgreSQL's bin directory", settings::POSTGRES_BIN, named, || {
-        tools_dir().join(format!("postgres-{version}/bin"))
-    })
+    let (variable, usual) = match version {
+        PostgresVersion::V15 => (settings::POSTGRES15_BIN, "/usr/lib/postgresql/15/bin".into()),
+        _ => (settings::POSTGRES_BIN, tools_dir().join(format!("postgres-{version}/bin"))),
+    };
+    existing("PostgreSQL's bin directory", variable, settings::path(variable), || usual)
 }
 
 /// Every `docker-compose` there is: at least one, of version 2. Each runs by itself, without `docker`.

@@ -153,7 +153,7 @@ impl Stack {
 
 /// Lets this much time pass, unless the task is interrupted.
 fn pause(span: Duration) -> Result<()> {
-    wait_until(span, || interrupt::check().is_err());
+    let _interrupted = wait_until(span, || interrupt::check().is_err());
     interrupt::check()
 }
 

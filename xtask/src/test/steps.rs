@@ -15,7 +15,7 @@ pub(super) fn run(step: Step, args: &TestArgs, progress: &mut Progress) -> Resul
             command.args(["metadata", "--locked", "--format-version", "1"]);
             shell::output("read the workspace with Cargo.lock as it is", &mut command).map(|_| passed())
         }
-        Step::Tools => tools::run().map(|()| passed()),
+        Step::Tools => tools::run_for_tests().map(|()| passed()),
         Step::Clippy => cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         Step::Doc => ending(
             Command::new("cargo")

@@ -9,7 +9,7 @@ use crate::shell;
 type Program = (&'static str, &'static str);
 
 /// What tests and tasks run.
-const NEEDED: &[Program] = &[
+pub(super) const NEEDED: &[Program] = &[
     ("bash", "bash"),
     ("curl", "curl"),
     ("dash", "dash"),
@@ -19,11 +19,13 @@ const NEEDED: &[Program] = &[
     ("strace", "strace"),
     (harness::SYSTEMD_ENV_READER, "systemd"),
 ];
+/// What tests run besides: a PostgreSQL with TLS and the contrib modules, which no wheel has.
+pub(super) const FOR_TESTS: &[Program] = &[("/usr/lib/postgresql/15/bin/postgres", "postgresql-15")];
 
 /// Makes sure that they are there: root installs what is missing with `apt-get`, others are told.
-pub(super) fn check() -> Result<()> {
+pub(super) fn check(programs: &[Program]) -> Result<()> {
     let missing = || {
-        let missing = NEEDED.iter().filter(|(program, _)| !shell::is_on_path(program));
+        let missing = programs.iter().filter(|(program, _)| !shell::is_on_path(program));
         missing.map(|(_, package)| *package).collect::<Vec<_>>()
     };
     if !missing().is_empty() && shell::is_root() && shell::is_on_path("apt-get") {

@@ -45,6 +45,7 @@ fn rule(fault: &Fault) -> Rule {
         | Fault::TextAfterQuote
         | Fault::UnquotedBlock
         | Fault::Undefined { .. }
+        | Fault::Missing { .. }
         | Fault::InvalidReference
         | Fault::ExpandsTooFar
         | Fault::NestedTooDeep => Rule::EnvSyntax,

@@ -409,3 +409,18 @@ fn mends_can_be_written_as_they_are() {
     assert!(mend(good().file("user_policy.hcl", ""), Rule::PolicyFileName).contains("/user-policy.hcl"));
     assert!(mend(Files { mode: 0o604, ..good() }, Rule::EnvPermissions).starts_with("chmod 600 "));
 }
+
+#[test]
+fn who_rotates_a_secret_may_write_that_one_and_needs_none_of_its_own() {
+    let both = |path: &str| stanza(path, "\"read\", \"update\"");
+    let declared = |text: &str| {
+        good().manifest("[services.rotation]\nrotates = [\"user_db\"]\n").policy("rotation", text)
+    };
+    assert_eq!(declared(&both("secret/data/user_db")).found(), [""; 0]);
+    let too_much = declared(&(both("secret/data/user_db") + &both("secret/data/user")));
+    assert_eq!(too_much.found(), ["policies/rotation-policy.hcl:5:27 policy-write"]);
+    let worse = declared(&stanza("secret/data/user_db", "\"read\", \"delete\""));
+    assert_eq!(worse.found(), ["policies/rotation-policy.hcl:2:27 policy-write"]);
+    let undeclared = good().policy("rotation", &both("secret/data/user_db"));
+    assert!(undeclared.found().contains(&"policies/rotation-policy.hcl:2:27 policy-write".to_owned()));
+}

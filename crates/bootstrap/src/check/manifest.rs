@@ -28,6 +28,7 @@ pub(super) struct Claims {
     pub(super) is_whole: bool,
     unclaimed: BTreeSet<String>,
     generated: BTreeSet<String>,
+    manifest: Manifest,
 }
 
 impl Claims {
@@ -43,6 +44,11 @@ impl Claims {
     /// Whether a service gets this key of the `.env` file, for all that is known.
     pub(super) fn covers(&self, key: &str) -> bool {
         !self.unclaimed.contains(key) && !self.resolved.ignored.iter().any(|ignored| ignored == key)
+    }
+
+    /// The services whose secrets this one is there to write.
+    pub(super) fn rotates(&self, service: &str) -> &[String] {
+        self.manifest.rotates(service)
     }
 
     pub(super) fn generates(&self, key: &str) -> bool {
@@ -73,16 +79,19 @@ pub(super) fn read(inputs: &Inputs, env: Option<&Env>, findings: &mut Vec<Findin
         unclaimed: resolved.unclaimed.iter().map(|(key, _)| key.clone()).collect(),
         generated: manifest.generated().map(|(_, key)| key.to_owned()).collect(),
         resolved,
+        manifest,
     };
-    in_vain(&manifest, env_file, &claims, inputs, findings);
-    findings.extend(manifest.ttls().iter().filter_map(|written| ttl(written, inputs)));
+    in_vain(&claims.manifest, env_file, &claims, inputs, findings);
+    findings.extend(claims.manifest.ttls().iter().filter_map(|written| ttl(written, inputs)));
     claims
 }
 
 fn finding(error: &ManifestError, inputs: &Inputs) -> Finding {
     use Fault as F;
     let (rule, usual_mend) = match &error.fault {
-        F::Toml(_) => (Rule::ManifestSyntax, "write the entry as docs/manifest.md shows it"),
+        F::Toml(_) | F::UnknownName { .. } => {
+            (Rule::ManifestSyntax, "write the entry as docs/manifest.md shows it")
+        }
         F::Duration(_) => (Rule::TtlInvalid, "write it as in \"1h\""),
         F::NoWholeSeconds => (Rule::TtlInvalid, "write whole seconds or more, as in \"1h\""),
         F::TtlOrder { .. } => (Rule::TtlOrder, "lower the one or raise the other"),

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use super::finding::Finding;
 use super::inputs::{Inputs, PolicyFile};
+use super::manifest::Claims;
 use super::rule::Rule;
 use crate::desired::POLICY_FILE;
 use crate::manifest::{Place, suggest};
 use crate::policy::{Acl, Capability, Stanza, Stanzas, Text};
 
 /// Looks at every policy, and at what else is in their directory.
-pub(super) fn check(inputs: &Inputs, findings: &mut Vec<Finding>) {
+pub(super) fn check(inputs: &Inputs, claims: &Claims, findings: &mut Vec<Finding>) {
     let is_listed = inputs.policies_dir.is_dir();
     if inputs.policies.is_empty() && is_listed {
         let why = "holds no <service>-policy.hcl, so that there is no service";
@@ -26,7 +27,8 @@ pub(super) fn check(inputs: &Inputs, findings: &mut Vec<Finding>) {
     let services = inputs.services();
     for file in &inputs.policies {
         if let Some(text) = &file.text {
-            Checking { file, text, services: &services, mount: &inputs.kv_mount, findings }.run();
+            let rotates = claims.rotates(&file.service);
+            Checking { file, text, services: &services, rotates, mount: &inputs.kv_mount, findings }.run();
         }
     }
 }
@@ -56,6 +58,8 @@ struct Checking<'a> {
     file: &'a PolicyFile,
     text: &'a str,
     services: &'a [String],
+    /// Those whose secrets it is there to write.
+    rotates: &'a [String],
     mount: &'a str,
     findings: &'a mut Vec<Finding>,
 }
@@ -69,6 +73,11 @@ impl Checking<'_> {
     /// What is to be written so that the service can read its secret.
     fn own_stanza(&self) -> String {
         format!("path \"{}\" {{ capabilities = [\"read\"] }}", self.own_path())
+    }
+
+    /// Whether the manifest says that this service is there to write this one secret.
+    fn is_to_write(&self, pattern: &str) -> bool {
+        self.rotates.iter().any(|service| pattern == format!("{}/data/{service}", self.mount))
     }
 
     fn own_path(&self) -> String {
@@ -148,6 +157,9 @@ impl Checking<'_> {
     }
 
     fn own_secret(&mut self, stanzas: &[Stanza]) {
+        if !self.rotates.is_empty() {
+            return;
+        }
         let path = self.own_path();
         let certain: Vec<&Stanza> =
             stanzas.iter().filter(|stanza| !stanza.rule.is_templated() && !stanza.rule.expires).collect();

@@ -31,7 +31,7 @@ fn emptiness(service: &Service, file: &Path, claims: &Claims) -> Option<Finding>
         "begin its keys in the .env file with {}_, or give it some in vaultcrew.toml: [keys] KEY = [\"{name}\"]",
         name.to_uppercase().replace('-', "_")
     );
-    (claims.is_whole && service.secret.is_empty())
+    (claims.is_whole && service.secret.is_empty() && claims.rotates(name).is_empty())
         .then(|| Finding::of_file(Rule::SecretEmpty, file, why, mend))
 }
 

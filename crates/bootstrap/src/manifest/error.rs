@@ -65,9 +65,22 @@ impl fmt::Display for Place {
 /// What is wrong, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// No TOML, an unknown name, or a value of the wrong type.
+    /// No TOML, or a value of the wrong type.
     #[error("{0}")]
     Toml(String),
+    /// A name that no entry has at this place.
+    #[error("`{name}` is no entry of the manifest here; {}", match suggestion {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("it has {}", known.join(", ")),
+    })]
+    UnknownName {
+        /// As written.
+        name: String,
+        /// The entry that is most like it.
+        suggestion: Option<String>,
+        /// Every entry that there is at this place.
+        known: Vec<String>,
+    },
     /// A text that is no duration.
     #[error("`{0}` is no duration; write it as in \"1h\", \"90m\" or \"1h 30m\"")]
     Duration(String),
@@ -187,6 +200,24 @@ pub enum Fault {
         /// The name.
         name: String,
     },
+}
+
+impl Fault {
+    /// What the TOML reader says, an unknown name in the house's words.
+    pub(super) fn of_toml(message: &str) -> Self {
+        let mut quoted = message.split('`').skip(1).step_by(2).map(str::to_owned);
+        match quoted.next() {
+            Some(name) if message.starts_with("unknown field") => {
+                let known: Vec<String> = quoted.collect();
+                Self::UnknownName {
+                    suggestion: suggest(&name, known.iter().map(String::as_str)),
+                    name,
+                    known,
+                }
+            }
+            _ => Self::Toml(message.to_owned()),
+        }
+    }
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {

@@ -54,6 +54,8 @@ pub(super) struct ServiceRules {
     pub(super) cidrs: Vec<String>,
     /// Key in `.env`, and its name in the secret.
     pub(super) rename: Vec<(Place, String, String)>,
+    /// Services whose secrets it may write.
+    pub(super) rotates: Vec<String>,
 }
 
 /// What `[defaults]` and every service can set.
@@ -116,7 +118,7 @@ impl Manifest {
             Ok(written) => written,
             Err(toml) => {
                 let place = Place::of(text, toml.span().map_or(0, |span| span.start));
-                return (Self::empty(), vec![error((place, Fault::Toml(toml.message().to_owned())))]);
+                return (Self::empty(), vec![error((place, Fault::of_toml(toml.message())))]);
             }
         };
         let mut reading = Reading { text, faults: Vec::new(), ttls: Vec::new() };
@@ -141,6 +143,12 @@ impl Manifest {
     /// The keys of `[generate]`, as `.env` would have them, and their places.
     pub fn generated(&self) -> impl Iterator<Item = (Place, &str)> {
         self.generate.iter().map(|(place, spec)| (*place, spec.env_key.as_str()))
+    }
+
+    /// The services whose secrets `service` is there to write; it holds none of its own then.
+    #[must_use]
+    pub fn rotates(&self, service: &str) -> &[String] {
+        self.services.get(service).map_or(&[], |rules| &rules.rotates)
     }
 
     /// The entries of `ignore` that speak of none of `keys`, as written, and their places.
@@ -202,6 +210,8 @@ struct WrittenService {
     cidrs: Vec<Spanned<String>>,
     #[serde(default)]
     rename: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    rotates: Vec<String>,
 }
 
 /// Goes through the file and notes every fault; what is at fault is left out.
@@ -346,7 +356,7 @@ impl Reading<'_> {
             Some((self.place(&key), self.read(&key, valid)?, self.read(&name, valid)?))
         });
         let rename = rename.collect();
-        ServiceRules { place, settings, cidrs, rename }
+        ServiceRules { place, settings, cidrs, rename, rotates: written.rotates }
     }
 }
 

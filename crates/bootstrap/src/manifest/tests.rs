@@ -60,6 +60,17 @@ fn usual_settings_are_the_documented_ones() {
     let ttls = Ttls { token_ttl: hours(1), token_max_ttl: hours(4), secret_id_ttl: hours(1) };
     assert_eq!(Ttls::default(), ttls);
     assert_eq!(FileAttrs::default(), FileAttrs { mode: 0o440, owner: None, group: None });
+    let written = |ttl| format!("`\"{}\"`", humantime::format_duration(ttl));
+    for (entry, usual) in [
+        ("token_ttl", written(ttls.token_ttl)),
+        ("token_max_ttl", written(ttls.token_max_ttl)),
+        ("secret_id_ttl", written(ttls.secret_id_ttl)),
+        ("file_mode", "`\"0440\"`".to_owned()),
+    ] {
+        let rows = documented();
+        let row = rows.iter().find(|(documented, ..)| *documented == entry);
+        assert_eq!(row.map(|(.., without)| *without), Some(usual.as_str()), "{entry}");
+    }
 }
 
 #[test]
@@ -129,16 +140,80 @@ rename = { GATEWAY_A = 'B', GATEWAY_B = 'A' }
 }
 
 #[test]
-fn names_that_toml_does_not_know_are_refused_with_the_known() {
-    let error = refused("[defaults]\ntoken_tll = '1h'\n");
-    assert!(error.starts_with("vaultcrew.toml:2:1: unknown field `token_tll`"), "{error}");
-    assert!(error.contains("token_ttl"), "{error}");
-    let error = refused("[service.user]\n");
-    assert!(error.contains("unknown field `service`") && error.contains("services"), "{error}");
+fn names_that_no_entry_has_are_refused_with_the_one_that_is_meant() {
+    for (text, said) in [
+        (
+            "[defaults]\ntoken_tll = '1h'\n",
+            "2:1: `token_tll` is no entry of the manifest here; did you mean `token_ttl`?",
+        ),
+        ("[service.user]\n", "1:2: `service` is no entry of the manifest here; did you mean `services`?"),
+        (
+            "[services.user]\ncidr = []\n",
+            "2:1: `cidr` is no entry of the manifest here; did you mean `cidrs`?",
+        ),
+        (
+            "[services.user]\n\nFile_Mode = ''\n",
+            "3:1: `File_Mode` is no entry of the manifest here; did you mean `file_mode`?",
+        ),
+        (
+            "[generate]\nA = { size = 3 }\n",
+            "2:7: `size` is no entry of the manifest here; it has length, alphabet",
+        ),
+        ("ignored = []\n", "1:1: `ignored` is no entry of the manifest here; did you mean `ignore`?"),
+    ] {
+        assert_eq!(refused(text), format!("vaultcrew.toml:{said}"));
+    }
     let error = refused("ignore = 3\n");
     assert!(error.starts_with("vaultcrew.toml:1:10: "), "{error}");
     let error = refused("a = [\n");
     assert!(error.starts_with("vaultcrew.toml:"), "{error}");
+}
+
+const PAGE: &str = include_str!("../../../../docs/manifest.md");
+const README: &str = include_str!("../../../../README.md");
+
+/// Rows of the page's table: the entry, the tables that it stands in, and what is so without it.
+fn documented() -> Vec<(&'static str, Vec<&'static str>, &'static str)> {
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `"));
+    let row = |line: &'static str| {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [entry, tables, _, without] = cells[..] else { panic!("four cells: {line}") };
+        (entry.trim_matches('`'), tables.split(", ").map(|table| table.trim_matches('`')).collect(), without)
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn every_entry_is_documented_and_every_documented_one_is_an_entry() {
+    for (table, text) in [
+        ("the top", "_ = 1"),
+        ("generate", "[generate]\nA = { _ = 1 }"),
+        ("defaults", "[defaults]\n_ = 1"),
+        ("services", "[services.a]\n_ = 1"),
+    ] {
+        let errors = Manifest::parse(text, Path::new("vaultcrew.toml")).unwrap_err();
+        let Some(Fault::UnknownName { known, .. }) = errors.iter().next().map(|error| &error.fault) else {
+            panic!("{errors}")
+        };
+        let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let rows = documented();
+        let mut rows: Vec<&str> =
+            rows.iter().filter(|(_, tables, _)| tables.contains(&table)).map(|(entry, ..)| *entry).collect();
+        known.sort_unstable();
+        rows.sort_unstable();
+        assert_eq!(rows, known, "in {table}");
+    }
+}
+
+#[test]
+fn every_example_is_a_manifest() {
+    let examples =
+        |page: &'static str| page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let texts: Vec<&str> = examples(PAGE).chain(examples(README)).collect();
+    assert!(texts.len() >= 2);
+    for text in texts {
+        manifest(text);
+    }
 }
 
 #[test]

@@ -151,27 +151,32 @@ impl<'a> Expansion<'a> {
         let name = name_at_start(text);
         let behind = &text[name.len()..];
         let operator = [":-", ":?", ":+", "-", "?", "+"].into_iter().find(|known| behind.starts_with(known));
-        if name.is_empty() || operator.is_none() && !behind.is_empty() {
+        // Compose finds a reference by a pattern that ends with the line.
+        if name.is_empty() || operator.is_none() && !behind.is_empty() || behind.contains('\n') {
             return Err((dollar, Fault::InvalidReference));
         }
         let word = inner.end - behind.len() + operator.map_or(0, str::len)..inner.end;
         let set = self.lookup(name);
         let filled = set.filter(|value| !value.is_empty());
-        let undefined = (dollar, Fault::Undefined { name: Some(name.to_owned()) });
+        let undefined = || (dollar, Fault::Undefined { name: Some(name.to_owned()) });
+        let missing = || (dollar, Fault::Missing { name: name.to_owned() });
         let value = match operator {
-            None | Some("?") => Some(set.ok_or(undefined)?),
-            Some(":?") => Some(filled.ok_or(undefined)?),
+            None => Some(set.ok_or_else(undefined)?),
+            Some("?") => Some(set.ok_or_else(missing)?),
+            Some(":?") => Some(filled.ok_or_else(missing)?),
             Some("-") => set,
             Some(":-") => filled,
             Some("+") if set.is_none() => Some(""),
             Some(":+") if filled.is_none() => Some(""),
             Some(_) => None,
         };
-        match value {
-            Some(value) => pieces.push(value),
-            None => self.run(word, depth + 1, pieces)?,
+        let Some(value) = value else { return self.run(word, depth + 1, pieces) };
+        pieces.push(value);
+        // Compose expands the word even where it has no use for it. What is merely not set is blank to it.
+        match self.run(word, depth + 1, &mut Vec::new()) {
+            Err((_, Fault::Undefined { .. })) => Ok(()),
+            unused => unused,
         }
-        Ok(())
     }
 
     fn lookup(&self, name: &str) -> Option<&'a str> {

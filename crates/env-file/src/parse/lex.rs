@@ -110,8 +110,7 @@ impl<'a> Lexer<'a> {
         let behind = at + 1 + closing + 1;
         self.skip_past(behind, "\n");
         let tail = &self.text[behind..self.offset];
-        let comment = tail.trim_start_matches(self.blanks);
-        if !tail.trim_start().is_empty() && !comment.starts_with('#') {
+        if !tail.trim_start().is_empty() && !tail.trim_start().starts_with('#') {
             return Err((behind, Fault::TextAfterQuote));
         }
         if tail.starts_with('#') && self.dialect == ReadDialect::Strict {

@@ -97,6 +97,7 @@ fn compose_expands_from_earlier_lines_alone() {
         ("A=\nK=${A+y}", "y"),
         ("K=${A+y}", ""),
         ("A=1\nK=${A:?must be set}", "1"),
+        ("A=1\nK=${A:-$B}", "1"),
         ("A=1\nA=2\nK=$A", "2"),
     ] {
         assert_eq!(value_as(ReadDialect::Compose, text).as_deref(), Ok(expected), "{text}");
@@ -148,6 +149,9 @@ fn compose_refuses_references_it_cannot_resolve() {
         ("A=1\nK=${A!x}", "cannot expand"),
         ("K=\"\\0000\"", "NUL"),
         ("K=${\u{a0}}", "cannot expand"),
+        ("A=1\nK=\"${A:-x\\ny}\"", "cannot expand"),
+        ("A=1\nK=${A:-${}}", "cannot expand"),
+        ("A=1\nK=${A:-${B?gone}}", "`B` has to be set"),
         ("A=1\nK=${A\u{a0}}", "cannot expand"),
         (deep.as_str(), "nested too deeply"),
         (laughs.as_str(), "more than 1 MiB"),

@@ -7,6 +7,7 @@ mod process;
 mod session;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use harness::run;
@@ -23,10 +24,23 @@ fn running(crew: &Crew, options: &[&str], script: &str) -> Command {
 
 /// The same command as the first process of a PID namespace of its own.
 fn as_first_process(command: &Command) -> Command {
-    let mut outer = Command::new("unshare");
-    outer.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    let mut outer = namespaces(&["--pid", "--fork", "--mount-proc", "--kill-child"]);
     inside(&mut outer, command);
     outer
+}
+
+/// `unshare` with these options, and with what somebody who is not root needs for them.
+fn namespaces(options: &[&str]) -> Command {
+    let mut outer = Command::new("unshare");
+    if !is_root() {
+        outer.args(["--user", "--map-root-user"]);
+    }
+    outer.args(options);
+    outer
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("a process").uid() == 0
 }
 
 /// Runs `command` by way of `outer`, which takes it as its last arguments.

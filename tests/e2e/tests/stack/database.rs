@@ -1,5 +1,13 @@
 //! db-init against real PostgreSQL servers.
 
+mod faults;
+mod logs;
+mod many;
+mod objects;
+mod rotate;
+mod socket;
+mod tls;
+
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
@@ -7,6 +15,9 @@ use std::process::Command;
 use harness::{Postgres, PostgresOptions, PostgresVersion, run};
 
 use crate::crew::{Crew, PASSWORD, spawn};
+
+/// All versions at hand.
+const VERSIONS: [PostgresVersion; 3] = [PostgresVersion::V15, PostgresVersion::V16, PostgresVersion::V18];
 
 fn db_init(crew: &Crew, postgres: &Postgres) -> Command {
     if !crew.path("superuser-password").exists() {
@@ -42,7 +53,7 @@ fn makes_a_database_that_is_ready(version: PostgresVersion) {
     let plan = run(db_init(&crew, &postgres).arg("plan")).success();
     assert!(plan.stdout.contains("CREATE ROLE \"user_svc\" WITH LOGIN PASSWORD '…';"), "{}", plan.stdout);
     let first = run(&mut db_init(&crew, &postgres)).success();
-    assert!(first.stdout.starts_with("done: role user_svc owns database users"), "{}", first.stdout);
+    assert!(first.stdout.starts_with("user_db: done: role user_svc owns database users"), "{}", first.stdout);
 
     let as_user = |sql| postgres.psql("user_svc", PASSWORD, "users", sql);
     assert_eq!(
@@ -55,7 +66,7 @@ fn makes_a_database_that_is_ready(version: PostgresVersion) {
     assert!(closed.contains("permission denied for database"), "{closed}");
 
     let second = run(&mut db_init(&crew, &postgres)).success();
-    assert!(second.stdout.starts_with("nothing to change"), "{}", second.stdout);
+    assert!(second.stdout.starts_with("user_db: nothing to change"), "{}", second.stdout);
     assert!(run(db_init(&crew, &postgres).arg("plan")).success().stdout.contains("nothing to change"));
 
     // A password that was changed behind its back is mended.
@@ -76,6 +87,11 @@ fn makes_a_database_that_is_ready_on_postgresql_18() {
 #[test]
 fn makes_a_database_that_is_ready_on_postgresql_16() {
     makes_a_database_that_is_ready(PostgresVersion::V16);
+}
+
+#[test]
+fn makes_a_database_that_is_ready_on_postgresql_15() {
+    makes_a_database_that_is_ready(PostgresVersion::V15);
 }
 
 #[test]
@@ -142,17 +158,22 @@ fn an_administrator_who_is_no_superuser_suffices(version: PostgresVersion) {
     );
     assert!(first.stdout.contains("user_svc owns database users"), "{}", first.stdout);
     let second = run(&mut as_maker()).success();
-    assert!(second.stdout.starts_with("nothing to change"), "{}", second.stdout);
+    assert!(second.stdout.starts_with("user_db: nothing to change"), "{}", second.stdout);
     // What another has opened is closed again, with the role's rights.
     postgres.sql("postgres", "GRANT CONNECT ON DATABASE users TO PUBLIC");
     run(&mut as_maker()).success();
     let third = run(&mut as_maker()).success();
-    assert!(third.stdout.starts_with("nothing to change"), "{}", third.stdout);
+    assert!(third.stdout.starts_with("user_db: nothing to change"), "{}", third.stdout);
 }
 
 #[test]
 fn an_administrator_who_is_no_superuser_suffices_on_postgresql_18() {
     an_administrator_who_is_no_superuser_suffices(PostgresVersion::V18);
+}
+
+#[test]
+fn an_administrator_who_is_no_superuser_suffices_on_postgresql_15() {
+    an_administrator_who_is_no_superuser_suffices(PostgresVersion::V15);
 }
 
 #[test]
@@ -168,7 +189,7 @@ fn a_server_that_asks_for_no_password_keeps_the_one_it_has() {
     run(&mut db_init_on_a_socket(&crew, &mut postgres, "trust")).success();
     let kept = postgres.sql("postgres", verifier);
     let second = run(&mut db_init_on_a_socket(&crew, &mut postgres, "trust")).success();
-    assert!(second.stdout.starts_with("nothing to change"), "{}", second.stdout);
+    assert!(second.stdout.starts_with("user_db: nothing to change"), "{}", second.stdout);
     assert_eq!(postgres.sql("postgres", verifier), kept);
 
     postgres.sql("postgres", "ALTER ROLE user_svc PASSWORD 'changed'");
@@ -184,10 +205,10 @@ fn where_the_socket_goes_by_the_peer_the_administrator_proves_the_database() {
     assert!(first.stdout.contains("the password itself was not exercised"), "{}", first.stdout);
     postgres.psql("user_svc", PASSWORD, "users", "SELECT 1").unwrap();
     let second = run(&mut db_init_on_a_socket(&crew, &mut postgres, "peer")).success();
-    assert!(second.stdout.starts_with("nothing to change"), "{}", second.stdout);
+    assert!(second.stdout.starts_with("user_db: nothing to change"), "{}", second.stdout);
 
     // With the user's rights, not with the administrator's.
-    postgres.sql("users", "ALTER SCHEMA public OWNER TO postgres; REVOKE ALL ON SCHEMA public FROM PUBLIC");
+    postgres.sql("users", "DROP SCHEMA public");
     let unusable = run(&mut db_init_on_a_socket(&crew, &mut postgres, "peer")).expect_code(1);
     assert!(unusable.stderr.contains("the role user_svc cannot create a table"), "{}", unusable.stderr);
 }
@@ -196,7 +217,10 @@ fn where_the_socket_goes_by_the_peer_the_administrator_proves_the_database() {
 fn a_role_that_has_more_rights_by_a_membership_is_refused() {
     let crew = Crew::applied();
     let postgres = Postgres::start(PostgresVersion::V18);
-    postgres.sql("postgres", "CREATE ROLE user_svc LOGIN; CREATE ROLE middle IN ROLE pg_read_all_data");
+    for sql in ["CREATE ROLE user_svc LOGIN", "CREATE DATABASE users OWNER user_svc"] {
+        postgres.sql("postgres", sql);
+    }
+    postgres.sql("postgres", "CREATE ROLE middle IN ROLE pg_read_all_data");
     postgres.sql("postgres", "CREATE ROLE maker CREATEDB; CREATE ROLE harmless ROLE user_svc");
     for (group, code) in [("middle", 78), ("maker", 78), ("harmless", 0)] {
         postgres.sql("postgres", &format!("GRANT {group} TO user_svc"));

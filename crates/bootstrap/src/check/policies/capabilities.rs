@@ -71,6 +71,7 @@ impl Checking<'_> {
         }
         for (place, capability) in placed(stanza) {
             let (rule, why) = match capability {
+                "update" if self.is_to_write(stanza.rule.path.as_str()) => continue,
                 "create" | "update" | "patch" => (
                     Rule::PolicyWrite,
                     format!(

@@ -163,6 +163,35 @@ fn command_at(mut command: std::process::Command, address: &str) -> std::process
 }
 
 #[test]
+fn each_change_of_state_is_one_line_of_json_and_nothing_else_is() {
+    let crew = Crew::new();
+    crew.write("vaultcrew.toml", "[defaults]\ntoken_ttl = \"3s\"\ntoken_max_ttl = \"1h\"\n");
+    crew.initialise();
+    crew.apply().success();
+    let mut command = crew.agent("run", "chat");
+    command.args(["--secret", "chat", "--env-file", "out/chat.env", "--refresh", "1s"]);
+    let mut agent = harness::spawn(command.args(["--log-format", "json"]));
+    agent.wait_for_log("rendered the secrets", SOON);
+    // Several reads and renewals.
+    let renewals = || {
+        let status: Value = serde_json::from_str(&crew.read("run/chat.json")).unwrap_or_default();
+        status["renewals"].as_u64().unwrap_or_default()
+    };
+    assert!(wait_until(SOON, || renewals() >= 3), "{}", agent.log());
+    change_key(&crew, "canary-1");
+    assert!(wait_until(SOON, || agent.log().contains("the secrets have changed")), "{}", agent.log());
+    let log = agent.terminate().success().stderr;
+    let messages: Vec<String> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .map(|line| line["message"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    let expected =
+        ["logged in by AppRole", "rendered the secrets", "rendered the secrets", "the secrets have changed"];
+    assert_eq!(messages, expected);
+}
+
+#[test]
 fn the_status_says_how_all_is() {
     let crew = Crew::applied();
     let agent = sidecar(&crew, &[]);

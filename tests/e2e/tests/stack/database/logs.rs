@@ -1,0 +1,99 @@
+//! Everything that a server can be made to write about statements: no password is in it, and where the
+//! administrator's rights allow no verifier either.
+
+use harness::{PostgresOptions, PostgresVersion, run};
+
+use super::db_init;
+use crate::crew::{Crew, PASSWORD};
+
+fn a_server_that_tells_everything() -> PostgresOptions {
+    [
+        ("log_statement", "all"),
+        ("log_min_duration_statement", "0"),
+        ("log_duration", "on"),
+        ("log_min_messages", "debug1"),
+        ("log_min_error_statement", "debug5"),
+        ("log_error_verbosity", "verbose"),
+        ("log_parameter_max_length", "-1"),
+        ("log_connections", "on"),
+        ("shared_preload_libraries", "pg_stat_statements,auto_explain"),
+        ("pg_stat_statements.track", "all"),
+        ("pg_stat_statements.track_utility", "on"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_nested_statements", "on"),
+        ("track_activities", "on"),
+    ]
+    .iter()
+    .fold(PostgresOptions::new(PostgresVersion::V15), |options, (name, value)| options.setting(name, value))
+}
+
+fn said_by(admin: Option<&str>) -> String {
+    let crew = Crew::applied();
+    let postgres = a_server_that_tells_everything().start().unwrap();
+    postgres.sql("postgres", "CREATE EXTENSION pg_stat_statements");
+    let command = || {
+        let mut command = db_init(&crew, &postgres);
+        if let Some(admin) = admin {
+            command.args(["--admin-user", admin]);
+        }
+        command
+    };
+    if let Some(admin) = admin {
+        postgres.sql("postgres", &format!("CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB PASSWORD 'maker'"));
+        drop(command());
+        crew.write("superuser-password", "maker");
+    }
+    run(&mut command()).success();
+    run(&mut command()).success();
+    // A changed password, a statement that fails after it was sent, and a login that is refused.
+    postgres.sql("postgres", "ALTER ROLE user_svc PASSWORD 'changed'");
+    run(&mut command()).success();
+    run(command().args(["--valid-until", "no time"])).expect_code(1);
+    run(command().arg("healthcheck")).success();
+
+    let statements = postgres.sql("postgres", "SELECT string_agg(query, E'\\n') FROM pg_stat_statements");
+    let said = postgres.log() + &statements;
+    // They do write: what others do is all there.
+    assert!(postgres.log().contains("ALTER ROLE user_svc PASSWORD 'changed'"), "{}", postgres.log());
+    assert!(postgres.log().contains("Query Text:") && statements.contains("ALTER ROLE user_svc"), "{said}");
+    assert_eq!(crew.canary().scan("what the server says", said.as_bytes()), None);
+    assert!(!said.contains(PASSWORD));
+    said
+}
+
+#[test]
+fn neither_password_nor_verifier_is_said_where_the_administrator_is_a_superuser() {
+    let said = said_by(None);
+    assert!(!said.contains("SCRAM-SHA-256$"), "{said}");
+}
+
+#[test]
+fn no_password_is_said_where_the_administrator_may_not_silence_the_server() {
+    let said = said_by(Some("maker"));
+    // PostgreSQL keeps that to superusers: it is why the password itself is never sent.
+    assert!(said.contains("SCRAM-SHA-256$"), "{said}");
+    // And asking for it is not held against him.
+    assert!(!said.contains("permission denied to set parameter"), "{said}");
+}
+
+#[test]
+fn an_administrator_who_was_let_silence_the_server_does_so() {
+    let crew = Crew::applied();
+    let postgres = a_server_that_tells_everything().start().unwrap();
+    postgres.sql("postgres", "CREATE ROLE maker LOGIN CREATEROLE CREATEDB PASSWORD 'maker'");
+    for setting in [
+        "log_statement",
+        "log_min_duration_statement",
+        "log_min_duration_sample",
+        "log_duration",
+        "log_min_error_statement",
+        "track_activities",
+        "pg_stat_statements.track",
+    ] {
+        postgres.sql("postgres", &format!("GRANT SET ON PARAMETER {setting} TO maker"));
+    }
+    drop(db_init(&crew, &postgres));
+    crew.write("superuser-password", "maker");
+    run(db_init(&crew, &postgres).args(["--admin-user", "maker"])).success();
+    assert!(!postgres.log().contains("SCRAM-SHA-256$"), "{}", postgres.log());
+}

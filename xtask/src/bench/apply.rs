@@ -138,17 +138,24 @@ fn table(times: &Times) -> String {
     lines.map(|line| line + "\n").concat()
 }
 
-/// Does `work` for each service, many at once; the results in the services' order.
-fn side_by_side<T: Send>(work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    /// As many as bootstrap has under way.
+/// Does `work` for each service, as many at once as bootstrap has under way; the results in the services' order.
+/// `begin` makes what each of these works with.
+fn side_by_side<W, T: Send>(
+    begin: impl Fn() -> Result<W> + Sync,
+    work: impl Fn(&mut W, usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     const AT_ONCE: usize = 16;
-    let work = &work;
+    let (begin, work) = (&begin, &work);
+    let share = move |first: usize| -> Vec<Result<T>> {
+        match begin() {
+            Ok(mut with) => {
+                (first..SERVICES).step_by(AT_ONCE).map(|service| work(&mut with, service)).collect()
+            }
+            Err(error) => vec![Err(error)],
+        }
+    };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE)
-            .map(|first| {
-                scope.spawn(move || (first..SERVICES).step_by(AT_ONCE).map(work).collect::<Vec<_>>())
-            })
-            .collect();
+        let workers: Vec<_> = (0..AT_ONCE).map(|first| scope.spawn(move || share(first))).collect();
         let mut by_worker: Vec<_> = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).into_iter())
@@ -192,6 +199,7 @@ mod tests {
 
     #[test]
     fn results_keep_their_order() {
-        assert_eq!(side_by_side(Ok).unwrap(), (0..SERVICES).collect::<Vec<_>>());
+        let doubled = side_by_side(|| Ok(2), |factor, service| Ok(service * *factor)).unwrap();
+        assert_eq!(doubled, (0..SERVICES).map(|service| service * 2).collect::<Vec<_>>());
     }
 }

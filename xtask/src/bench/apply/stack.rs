@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -76,7 +77,11 @@ impl Stack {
     }
 
     pub(super) fn api(&self) -> Api {
-        Api::new(self.vault.addresses()[0])
+        Api::new(self.address())
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.vault.addresses()[0]
     }
 
     pub(super) fn token(&self) -> &str {

@@ -8,6 +8,7 @@ mod stanza;
 mod tests;
 
 pub use acl::Acl;
+pub(crate) use acl::{has_segments, matches};
 pub use capability::{Capabilities, Capability};
 pub(crate) use hcl::{Text, is_json};
 pub(crate) use stanza::{Stanza, Stanzas};

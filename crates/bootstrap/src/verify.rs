@@ -1,7 +1,8 @@
 //! `bootstrap verify`: least privilege, proven on the running server.
 //!
-//! As each service it asks what that may do to every path there is, and compares it with what the policies' files
-//! grant. What the files grant is computed here and never asked of the server; see [`policy`].
+//! As each service it asks by which rules the server judges it, and what it may do to chosen paths, and compares both
+//! with what the policies' files grant, for every path there is. What the files grant is computed here and never asked
+//! of the server; see [`policy`].
 
 mod deviation;
 mod login;
@@ -25,7 +26,7 @@ use crate::desired::{POLICY_FILE, policy_texts};
 use crate::policy::{self, PathRule, PolicyError};
 
 use deviation::Judgement;
-use login::Login;
+use login::{Login, Questions};
 
 /// Why nothing is proven of a service.
 #[derive(Debug, thiserror::Error)]
@@ -88,14 +89,19 @@ pub(crate) async fn command(
         .collect();
     let services: Vec<String> = rules.keys().cloned().collect();
     let readable: Vec<&PathRule> = rules.values().flatten().flatten().collect();
-    let paths = Arc::new(paths::all(&services, &readable, &args.kv_mount, &args.approle_mount));
+    let mounts = paths::Mounts { kv: &args.kv_mount, approle: &args.approle_mount };
+    let paths = Arc::new(paths::all(&services, &readable, mounts));
 
     shutdown
         .or_stop(sys::unsealed(client, Instant::now() + args.wait))
         .await?
         .map_err(BootstrapError::vault("waiting for Vault to answer and to be unsealed"))?;
-    let proven = for_each(rules.into_iter().collect(), |(service, rules)| {
+    let proven = for_each(rules.into_iter().enumerate().collect(), |(index, (service, rules))| {
         let (paths, shutdown) = (Arc::clone(&paths), shutdown.clone());
+        let rules = rules.map(|rules| {
+            let chosen = paths::chosen(&services, index, &rules, mounts);
+            (Questions { all: Arc::clone(&paths), chosen }, rules)
+        });
         let login = Login {
             client: client.clone(),
             mount: args.approle_mount.clone(),
@@ -104,9 +110,9 @@ pub(crate) async fn command(
         };
         async move {
             let result = match rules {
-                Ok(rules) => {
-                    let answers = login.ask(&service, &paths, &shutdown).await;
-                    answers.map(|answers| deviation::judge(&service, &rules, answers))
+                Ok((questions, rules)) => {
+                    let answers = login.ask(&service, &questions, &shutdown).await;
+                    answers.map(|answers| deviation::judge(&service, &rules, answers, &paths))
                 }
                 Err(error) => Err(error),
             };

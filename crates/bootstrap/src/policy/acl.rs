@@ -3,7 +3,7 @@
 //! A rule whose path is the whole path; else the most specific of those with wildcards. Nothing is added up but
 //! rules for the very same path, of which one that denies wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Capabilities, PathRule};
 
@@ -28,10 +28,8 @@ impl Acl {
     pub fn new<'a>(rules: impl IntoIterator<Item = &'a PathRule>) -> Self {
         let mut acl = Self::default();
         for rule in rules {
-            // A segment that only begins with a plus counts too, and matches as it stands.
-            let has_segments = rule.path == "+" || rule.path.starts_with("+/") || rule.path.contains("/+");
             let (rules, path) = match rule.path.strip_suffix('*') {
-                _ if has_segments => (&mut acl.segments, rule.path.as_str()),
+                _ if has_segments(&rule.path) => (&mut acl.segments, rule.path.as_str()),
                 Some(prefix) => (&mut acl.prefixes, prefix),
                 None => (&mut acl.exact, rule.path.as_str()),
             };
@@ -51,7 +49,26 @@ impl Acl {
         let short = path.strip_suffix('/').unwrap_or(path);
         let grant = self.exact.get(path).or_else(|| self.exact.get(short));
         let grant = grant.or_else(|| self.closest(path)).or_else(|| self.closest(short));
-        grant.filter(|grant| !grant.denies).map_or(Capabilities::NONE, |grant| grant.capabilities)
+        grant.map_or(Capabilities::NONE, |grant| grant.effective())
+    }
+
+    /// The paths of the rules, a `*` at the end of those that are beginnings.
+    pub(crate) fn rule_paths(&self) -> impl Iterator<Item = String> {
+        let whole = self.exact.keys().chain(self.segments.keys()).cloned();
+        whole.chain(self.prefixes.keys().map(|prefix| format!("{prefix}*")))
+    }
+
+    /// The paths of the rules that are not the same in both.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
+        let paths: BTreeSet<String> = self.rule_paths().chain(other.rule_paths()).collect();
+        paths.into_iter().filter(|path| self.granted_by(path) != other.granted_by(path)).collect()
+    }
+
+    /// What the rule of this very path grants; `None` where there is none.
+    pub(crate) fn granted_by(&self, rule_path: &str) -> Option<Capabilities> {
+        let prefix = rule_path.strip_suffix('*').and_then(|prefix| self.prefixes.get(prefix));
+        let grant = self.exact.get(rule_path).or_else(|| self.segments.get(rule_path)).or(prefix)?;
+        Some(grant.effective())
     }
 
     /// The most specific rule with a wildcard that matches.
@@ -65,6 +82,10 @@ impl Acl {
 }
 
 impl Grant {
+    fn effective(self) -> Capabilities {
+        if self.denies { Capabilities::NONE } else { self.capabilities }
+    }
+
     fn join(&mut self, other: Self) {
         self.denies |= other.denies;
         self.capabilities = self.capabilities.and(other.capabilities);
@@ -100,8 +121,13 @@ impl<'a> Closeness<'a> {
     }
 }
 
+/// Whether a rule is one with `+`. A segment that only begins with it counts too, and matches as it stands.
+pub(crate) fn has_segments(rule_path: &str) -> bool {
+    rule_path == "+" || rule_path.starts_with("+/") || rule_path.contains("/+")
+}
+
 /// Whether a pattern with `+` segments matches: each stands for one segment, a `*` at the end for all the rest.
-fn matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
     let (pattern, is_prefix) = match pattern.strip_suffix('*') {
         Some(pattern) => (pattern, true),
         None => (pattern, false),

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::desired::policy_name;
 use crate::own;
-use crate::policy::PathRule;
+use crate::policy::{PathRule, has_segments, matches};
+
+/// To how many secrets of others a service's access is asked for.
+const MOST_OTHERS: usize = 50;
 
 /// Stands for whatever a wildcard may match, and for what no service has.
 const ANY: &str = "any-other";
@@ -93,48 +96,109 @@ const SYSTEM: [&str; 62] = [
     "sys/storage/raft/snapshot-force",
 ];
 
+/// Where things are mounted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mounts<'a> {
+    pub(super) kv: &'a str,
+    pub(super) approle: &'a str,
+}
+
 /// Every path that a service may have access to: all that the crew makes in Vault, for every service; what root
-/// rules Vault by; and whatever any of the policies names.
-pub(super) fn all(services: &[String], rules: &[&PathRule], kv: &str, approle: &str) -> Vec<String> {
-    let mut paths: BTreeSet<String> = SYSTEM.iter().map(|path| (*path).to_owned()).collect();
-    paths.insert(format!("{kv}/config"));
-    paths.insert(format!("{kv}/metadata/"));
-    for secret in services.iter().map(String::as_str).chain([ANY]) {
-        for form in KV_FORMS {
-            paths.insert(format!("{kv}/{form}/{secret}"));
-        }
-        paths.insert(format!("{kv}/data/{secret}/{ANY}"));
-        paths.insert(format!("{kv}/metadata/{secret}/"));
-    }
-    let policies = services.iter().map(|service| policy_name(service));
-    let policies = policies.chain(["default", own::POLICY, "vaultcrew-break-glass", ANY].map(str::to_owned));
-    for policy in policies {
-        paths.insert(format!("sys/policies/acl/{policy}"));
-        paths.insert(format!("sys/policy/{policy}"));
-    }
-    for mount in [approle, own::MOUNT, "vaultcrew-break-glass"] {
-        paths.insert(format!("auth/{mount}/login"));
-        paths.insert(format!("auth/{mount}/role"));
-        paths.insert(format!("auth/{mount}/tidy/secret-id"));
-        paths.insert(format!("sys/auth/{mount}"));
-        paths.insert(format!("sys/auth/{mount}/tune"));
-    }
-    paths.insert(format!("sys/mounts/{kv}"));
-    paths.insert(format!("sys/mounts/{kv}/tune"));
-    let holders = services.iter().map(|service| (approle, service.as_str()));
-    let holders =
-        holders.chain([(approle, ANY), (own::MOUNT, own::ROLE), ("vaultcrew-break-glass", "break-glass")]);
-    for (mount, role) in holders {
-        paths.extend(ROLE_PATHS.iter().map(|below| format!("auth/{mount}/role/{role}{below}")));
-    }
+/// rules Vault by; and whatever any of the policies names. In order.
+pub(super) fn all(services: &[String], rules: &[&PathRule], mounts: Mounts<'_>) -> Vec<String> {
+    let mut paths = common(mounts);
+    paths.extend(services.iter().flat_map(|service| of_service(service, mounts)));
     paths.extend(rules.iter().flat_map(|rule| instances(&rule.path)));
-    // What the server cannot be asked about: it trims, and knows no empty path.
-    paths.retain(|path| !path.is_empty() && path.trim() == path && !path.starts_with('/'));
-    paths.into_iter().collect()
+    askable(paths)
+}
+
+/// Those of all paths that the service is asked about though the server tells the rules for them: what is common to
+/// all, its own, what its policy names, and the secrets of those that come after it, so that each secret is asked
+/// about.
+pub(super) fn chosen(
+    services: &[String],
+    index: usize,
+    rules: &[PathRule],
+    mounts: Mounts<'_>,
+) -> Vec<String> {
+    let mut paths = common(mounts);
+    paths.extend(of_service(&services[index], mounts));
+    let others = services.iter().cycle().skip(index + 1).take(MOST_OTHERS.min(services.len() - 1));
+    paths.extend(others.map(|other| format!("{}/data/{other}", mounts.kv)));
+    paths.extend(rules.iter().flat_map(|rule| instances(&rule.path)));
+    askable(paths)
+}
+
+/// What there is whichever services there are, and a name that none of them has.
+fn common(mounts: Mounts<'_>) -> BTreeSet<String> {
+    let Mounts { kv, approle } = mounts;
+    let mut paths: BTreeSet<String> = SYSTEM.iter().map(|path| (*path).to_owned()).collect();
+    paths.extend([format!("{kv}/config"), format!("{kv}/metadata/")]);
+    paths.extend([format!("sys/mounts/{kv}"), format!("sys/mounts/{kv}/tune")]);
+    for mount in [approle, own::MOUNT, "vaultcrew-break-glass"] {
+        paths.extend(["login", "role", "tidy/secret-id"].map(|below| format!("auth/{mount}/{below}")));
+        paths.extend([format!("sys/auth/{mount}"), format!("sys/auth/{mount}/tune")]);
+    }
+    for policy in ["default", own::POLICY, "vaultcrew-break-glass", ANY] {
+        paths.extend(of_policy(policy));
+    }
+    paths.extend(of_service(ANY, mounts));
+    for (mount, role) in
+        [(own::MOUNT, own::ROLE), (own::MOUNT, ANY), ("vaultcrew-break-glass", "break-glass")]
+    {
+        paths.extend(of_role(mount, role));
+    }
+    paths
+}
+
+fn of_service(name: &str, mounts: Mounts<'_>) -> impl Iterator<Item = String> {
+    let Mounts { kv, approle } = mounts;
+    let secret = KV_FORMS.map(|form| format!("{kv}/{form}/{name}"));
+    let below = [format!("{kv}/data/{name}/{ANY}"), format!("{kv}/metadata/{name}/")];
+    secret.into_iter().chain(below).chain(of_policy(&policy_name(name))).chain(of_role(approle, name))
+}
+
+fn of_policy(name: &str) -> [String; 2] {
+    [format!("sys/policies/acl/{name}"), format!("sys/policy/{name}")]
+}
+
+fn of_role(mount: &str, role: &str) -> [String; ROLE_PATHS.len()] {
+    ROLE_PATHS.map(|below| format!("auth/{mount}/role/{role}{below}"))
+}
+
+/// Without what the server cannot be asked about: it trims, and knows no empty path.
+fn askable(paths: BTreeSet<String>) -> Vec<String> {
+    let is_askable = |path: &String| !path.is_empty() && path.trim() == path && !path.starts_with('/');
+    paths.into_iter().filter(is_askable).collect()
+}
+
+/// Those of `paths`, which are in order, that the rule of this path is for, unless a closer one is.
+pub(super) fn covered<'a>(
+    rule_path: &'a str,
+    paths: &'a [String],
+) -> Box<dyn Iterator<Item = &'a String> + 'a> {
+    if has_segments(rule_path) {
+        let fits = |path: &str| {
+            matches(rule_path, path) || path.strip_suffix('/').is_some_and(|path| matches(rule_path, path))
+        };
+        return Box::new(paths.iter().filter(move |path| fits(path)));
+    }
+    let from = |beginning: &str| paths.partition_point(|path| path.as_str() < beginning);
+    match rule_path.strip_suffix('*') {
+        Some(prefix) => {
+            Box::new(paths[from(prefix)..].iter().take_while(move |path| path.starts_with(prefix)))
+        }
+        // As a list request names it, with a slash, comes behind it.
+        None => Box::new(
+            paths[from(rule_path)..].iter().take_while(move |path| path.starts_with(rule_path)).filter(
+                move |path| path.strip_suffix('/').unwrap_or(path) == rule_path || *path == rule_path,
+            ),
+        ),
+    }
 }
 
 /// Paths that a rule matches: itself, or some for its wildcards.
-fn instances(path: &str) -> Vec<String> {
+pub(super) fn instances(path: &str) -> Vec<String> {
     let filled: Vec<&str> =
         path.split('/').map(|segment| if segment == "+" { ANY } else { segment }).collect();
     let filled = filled.join("/");
@@ -149,12 +213,14 @@ mod tests {
     use super::*;
     use crate::policy::parse;
 
+    const MOUNTS: Mounts<'_> = Mounts { kv: "kv", approle: "roles" };
+
     #[test]
     fn what_is_made_for_the_services_what_root_rules_by_and_what_the_policies_name() {
         let rules =
             parse(r#"path "a/*" {} path "+/b/+/c*" {} path "d" {} path "*" {} path " e" {}"#).unwrap();
         let services = ["user".to_owned(), "user_db".to_owned()];
-        let paths = all(&services, &rules.iter().collect::<Vec<_>>(), "kv", "roles");
+        let paths = all(&services, &rules.iter().collect::<Vec<_>>(), MOUNTS);
         for path in [
             "kv/data/user",
             "kv/destroy/user_db",
@@ -162,6 +228,7 @@ mod tests {
             "kv/data/any-other",
             "auth/roles/role/user_db/secret-id",
             "auth/vaultcrew/role/bootstrap/secret-id",
+            "auth/vaultcrew/role/any-other/secret-id",
             "auth/vaultcrew-break-glass/role/break-glass/role-id",
             "sys/policies/acl/user-policy",
             "sys/storage/raft/snapshot",
@@ -176,5 +243,37 @@ mod tests {
         }
         assert!(paths.iter().all(|path| !path.is_empty() && path.trim() == path));
         assert!(paths.is_sorted());
+    }
+
+    #[test]
+    fn each_secret_is_asked_about_by_some_and_each_service_about_few() {
+        let services: Vec<String> = (0..300).map(|number| format!("s{number}")).collect();
+        let all = all(&services, &[], MOUNTS);
+        let mut asked: BTreeSet<String> = BTreeSet::new();
+        for index in 0..services.len() {
+            let chosen = chosen(&services, index, &[], MOUNTS);
+            assert!(chosen.len() < 250 && chosen.iter().all(|path| all.binary_search(path).is_ok()));
+            assert!(chosen.contains(&format!("auth/roles/role/s{index}/secret-id")));
+            let own = format!("kv/data/s{index}");
+            asked.extend(chosen.into_iter().filter(|path| *path != own));
+        }
+        assert!(services.iter().all(|service| asked.contains(&format!("kv/data/{service}"))));
+        assert!(chosen(&services[..1], 0, &[], MOUNTS).len() > 100);
+    }
+
+    #[test]
+    fn a_rule_covers_what_it_may_decide_about() {
+        let paths: Vec<String> = ["a", "a/", "a/b", "a/b/", "ab", "b/c"].map(str::to_owned).to_vec();
+        for (rule, covers) in [
+            ("a", &["a", "a/"][..]),
+            ("a/", &["a/"]),
+            ("a*", &["a", "a/", "a/b", "a/b/", "ab"]),
+            ("*", &["a", "a/", "a/b", "a/b/", "ab", "b/c"]),
+            ("+/b", &["a/b", "a/b/"]),
+            ("z", &[]),
+        ] {
+            let found: Vec<&str> = covered(rule, &paths).map(String::as_str).collect();
+            assert_eq!(found, covers, "{rule}");
+        }
     }
 }

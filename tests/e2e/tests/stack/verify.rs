@@ -57,15 +57,41 @@ fn a_policy_that_was_widened_or_narrowed_by_hand_is_named_by_service_and_path() 
     for line in [
         "✗ chat: secret/data/user_db: expected nothing, found read; in Vault, the policy chat-policy",
         "✗ user: secret/data/user: expected read, found nothing; ",
+        // Of a path that no file names.
+        "✗ user: secret/data/elsewhere: expected nothing, found read; ",
         "2 deviating",
     ] {
         assert!(found.stdout.contains(line), "{line} in {}", found.stdout);
     }
     assert!(!found.stdout.contains("✗ user_db"), "{}", found.stdout);
-    assert_eq!(found.stdout.matches("expected").count(), 2, "{}", found.stdout);
+    assert_eq!(found.stdout.matches("expected").count(), 3, "{}", found.stdout);
     // What it says to do mends it.
     run(crew.bootstrap("apply").arg("--overwrite")).success();
     verify(&crew, &["--json"]).success();
+}
+
+/// Of rules with a `+` the server tells nothing but what it answers for the paths that it is asked about.
+#[test]
+fn what_was_widened_by_a_plus_is_found_too() {
+    let crew = Crew::applied();
+    for (rule, path) in [
+        ("secret/+/user_db", "secret/data/user_db"),
+        ("+/+/+", "secret/data/any-other"),
+        ("secret/data/+", "secret/data/user"),
+        ("auth/+/role/+/secret-id", "auth/approle/role/chat/secret-id"),
+        ("sys/+/acl/+", "sys/policies/acl/chat-policy"),
+    ] {
+        let wide = own_secret_policy("chat") + &format!("path \"{rule}\" {{ capabilities = [\"update\"] }}");
+        write_policy(&crew, "chat", &wide);
+        let found = verify(&crew, &[]).expect_code(1);
+        let line = format!("✗ chat: {path}: expected nothing, found update");
+        assert!(found.stdout.contains(&line), "{rule}: {}", found.stdout);
+    }
+    // One that the file has is as expected.
+    let plus = own_secret_policy("chat") + "path \"secret/+/user_db\" { capabilities = [\"list\"] }";
+    crew.write_policy("chat", &plus);
+    write_policy(&crew, "chat", &plus);
+    verify(&crew, &[]).success();
 }
 
 #[test]

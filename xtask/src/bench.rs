@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: the programs beside their peers and their budgets, each subject in one run on one machine.
 
 mod agent;
-mod databases;
 mod apply;
+mod databases;
 mod unsealer;
 
 use std::time::Duration;

@@ -85,8 +85,12 @@ impl Crew {
     }
 
     pub(crate) fn write_env(&self, content: &str) {
-        self.write(".env", content);
-        fs::set_permissions(self.path(".env"), fs::Permissions::from_mode(0o600)).expect("a mode");
+        self.write_private(".env", content);
+    }
+
+    pub(crate) fn write_private(&self, name: &str, content: &str) {
+        self.write(name, content);
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("a mode");
     }
 
     pub(crate) fn write_policy(&self, service: &str, content: &str) {

@@ -100,7 +100,7 @@ fn a_kill_before_the_rest_of_the_requests_is_finished() {
 /// Two applies with other values each, at once; `apart` as from two hosts, which share nothing but Vault.
 fn two_at_once(crew: &Crew, apart: bool) -> [Outcome; 2] {
     let running = ["one", "two"].map(|host| {
-        crew.write(&format!("{host}.env"), &env(&format!("canary-{host}")));
+        crew.write_private(&format!("{host}.env"), &env(&format!("canary-{host}")));
         let mut apply = crew.bootstrap("apply");
         apply.args(["--env-file", &format!("{host}.env")]);
         if apart {

@@ -12,6 +12,8 @@ pub const POSTGRES_BIN: &str = "VAULTCREW_POSTGRES_BIN";
 pub const POSTGRES15_BIN: &str = "VAULTCREW_POSTGRES15_BIN";
 /// Another `docker-compose`, of version 2, than those in the tools' directory.
 pub const COMPOSE_BIN: &str = "VAULTCREW_COMPOSE_BIN";
+/// Another `docker-buildx` than the one in the tools' directory.
+pub const BUILDX_BIN: &str = "VAULTCREW_BUILDX_BIN";
 /// Another directory than `target/tools`.
 pub const TOOLS_DIR: &str = "VAULTCREW_TOOLS_DIR";
 

@@ -68,6 +68,12 @@ pub fn composes() -> Result<Vec<PathBuf>> {
     Ok([oldest].into_iter().chain(newer).collect())
 }
 
+/// `docker-buildx`, which runs by itself, without `docker`.
+pub fn buildx() -> Result<PathBuf> {
+    let named = settings::path(settings::BUILDX_BIN);
+    existing("docker-buildx", settings::BUILDX_BIN, named, || tools_dir().join("bin/docker-buildx"))
+}
+
 /// The `docker` command: on `PATH`, else among the tools.
 pub fn docker() -> Result<PathBuf> {
     let search_path = settings::search_path();

@@ -218,6 +218,17 @@ pub(super) const TOOLS: &[Tool] = &[
         x86_64: "596647bc4ffaaaf2e2321116b8a10f6a6086ada797c17a7117798cb391a72776",
         aarch64: "85b59a59e76bd1dfcd21d5f811a532823f649b6665c8e698d91de270d1f58377",
     },
+    Tool {
+        package: "docker-buildx",
+        version: "0.13.1+ds1-3",
+        origin: Origin::Deb { pool: "pool/main/d/docker-buildx", is_kept: true },
+        instead: Some(harness::BUILDX_BIN),
+        installed: None,
+        executables: &[],
+        links: &[Link { name: "bin/docker-buildx", target: "usr/libexec/docker/cli-plugins/docker-buildx" }],
+        x86_64: "fcf8c48204d1603c8f209451d7827eb91bf30759578baf7704e9e1a87e5f1d7f",
+        aarch64: "6cf361ab892b55753b728adcbd1a99f0616711df853dba64a5297a4a676d96b0",
+    },
 ];
 
 #[cfg(test)]

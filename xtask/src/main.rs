@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask tools | test | demo | soak | bench`.
+//! The project's tasks: `cargo xtask tools | test | demo | soak | stack | bench`.
 
 mod bench;
 mod demo;
@@ -32,6 +32,8 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Keep a stack of sixteen services in trouble, and see that none is ever without a credential
     Soak(soak::SoakArgs),
+    /// Test for many minutes what only time shows: the Compose stack's longest stories, under a Docker Engine
+    Stack,
     /// Measure how long a service waits for its secrets, beside those who do the same
     Bench(bench::BenchArgs),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Soak(args) => soak::run(&args),
+        Task::Stack => test::long_stories(&test::TestArgs::default()),
         Task::Bench(args) => bench::run(&args),
     };
     match done {

@@ -2,6 +2,8 @@
 
 mod steps;
 
+pub(crate) use self::steps::long_stories;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::shell;
 
 /// What to check.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct TestArgs {
     /// Run this step alone, with those that it needs; can be given several times
     #[arg(long, value_name = "STEP")]
@@ -34,6 +36,7 @@ enum Step {
     Programs,
     Tests,
     Soak,
+    Stack,
     Doctests,
     Deny,
 }
@@ -53,8 +56,21 @@ enum Only {
     E2e,
     /// Two minutes of trouble
     Soak,
+    /// The Compose stack, under a Docker Engine
+    Stack,
     Doctests,
     Deny,
+}
+
+/// A suite of tests: what nextest is told to run, and as which of its profiles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Suite {
+    /// Everything that needs no Docker Engine.
+    Servers,
+    /// The stack.
+    Stack,
+    /// The stack's stories that take many minutes.
+    LongStories,
 }
 
 /// What came of a step.
@@ -105,10 +121,15 @@ impl TestArgs {
         self.only.is_empty() || self.only.iter().any(|only| only.steps().contains(&step))
     }
 
-    /// What nextest is told: the packages that were asked for, then the user's own arguments.
-    fn nextest(&self) -> impl Iterator<Item = &str> {
+    /// What nextest is told: the suite, the packages that were asked for, then the user's own arguments.
+    fn nextest(&self, suite: Suite) -> impl Iterator<Item = &str> {
         let e2e_alone = self.only.contains(&Only::E2e) && !self.only.contains(&Only::Tests);
-        let packages: &[&str] = if e2e_alone { &["--package", "e2e"] } else { &["--workspace"] };
+        let packages: &[&str] = match suite {
+            Suite::Servers if e2e_alone => &["--package", "e2e"],
+            Suite::Servers => &["--workspace"],
+            Suite::Stack => &["--profile", "stack", "--package", "e2e"],
+            Suite::LongStories => &["--profile", "long", "--package", "e2e"],
+        };
         packages.iter().copied().chain(self.nextest.iter().map(String::as_str))
     }
 }
@@ -124,6 +145,7 @@ impl Only {
             Self::Programs => &[Step::Programs],
             Self::Tests | Self::E2e => &[Step::Tools, Step::Programs, Step::Tests],
             Self::Soak => &[Step::Tools, Step::Programs, Step::Soak],
+            Self::Stack => &[Step::Tools, Step::Programs, Step::Stack],
             Self::Doctests => &[Step::Doctests],
             Self::Deny => &[Step::Tools, Step::Deny],
         }
@@ -131,7 +153,7 @@ impl Only {
 }
 
 impl Step {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Format,
         Self::Lock,
         Self::Tools,
@@ -140,6 +162,7 @@ impl Step {
         Self::Programs,
         Self::Tests,
         Self::Soak,
+        Self::Stack,
         Self::Doctests,
         Self::Deny,
     ];
@@ -154,6 +177,7 @@ impl Step {
             Self::Programs => "release programs",
             Self::Tests => "tests",
             Self::Soak => "soak",
+            Self::Stack => "the stack under Docker",
             Self::Doctests => "documentation tests",
             Self::Deny => "bans, licences, sources",
         }
@@ -205,10 +229,12 @@ mod tests {
 
     #[test]
     fn nextest_gets_the_package_and_then_the_users_arguments() {
-        let told = |only: &[Only]| args(only, &["-E", "x"]).nextest().collect::<Vec<_>>().join(" ");
-        assert_eq!(told(&[]), "--workspace -E x");
-        assert_eq!(told(&[Only::E2e]), "--package e2e -E x");
-        assert_eq!(told(&[Only::E2e, Only::Tests]), "--workspace -E x");
+        let told =
+            |only: &[Only], suite| args(only, &["-E", "x"]).nextest(suite).collect::<Vec<_>>().join(" ");
+        assert_eq!(told(&[], Suite::Servers), "--workspace -E x");
+        assert_eq!(told(&[Only::E2e], Suite::Servers), "--package e2e -E x");
+        assert_eq!(told(&[Only::E2e, Only::Tests], Suite::Servers), "--workspace -E x");
+        assert_eq!(told(&[], Suite::Stack), "--profile stack --package e2e -E x");
     }
 
     #[test]

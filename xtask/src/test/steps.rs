@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::process::{Command, Stdio};
 
-use super::{Ending, Progress, Step, TestArgs};
+use super::{Ending, Progress, Step, Suite, TestArgs};
 use crate::error::{Error, Result};
 use crate::{programs, shell, soak, tools};
 
@@ -29,7 +29,7 @@ pub(super) fn run(step: Step, args: &TestArgs, progress: &mut Progress) -> Resul
             progress.programs = Some(dir);
             Ok(passed())
         }
-        Step::Tests => tests(args, progress),
+        Step::Tests => tests(Suite::Servers, args, progress),
         Step::Soak => {
             let Some(programs) = progress.programs.clone() else {
                 return Ok(Ending::Failed("there are no programs to soak".to_owned()));
@@ -37,6 +37,16 @@ pub(super) fn run(step: Step, args: &TestArgs, progress: &mut Progress) -> Resul
             println!("{}", soak::in_short(programs)?);
             Ok(passed())
         }
+        Step::Stack => match engine() {
+            Ok(version) => {
+                println!("Docker Engine {version}");
+                tests(Suite::Stack, args, progress)
+            }
+            Err(error) => Ok(Ending::Skipped(format!(
+                "no Docker Engine answers, so the stack of compose/ was NOT tested ({})",
+                harness::with_causes(&error)
+            ))),
+        },
         Step::Doctests => cargo(&["test", "--workspace", "--doc", "--quiet"]),
         Step::Deny => {
             let mut command = Command::new(needed("cargo-deny")?);
@@ -45,13 +55,31 @@ pub(super) fn run(step: Step, args: &TestArgs, progress: &mut Progress) -> Resul
     }
 }
 
-fn tests(args: &TestArgs, progress: &Progress) -> Result<Ending> {
+/// `cargo xtask stack`: the stories that take many minutes, which `cargo xtask test` leaves out.
+pub(crate) fn long_stories(args: &TestArgs) -> Result<()> {
+    tools::run_for_tests()?;
+    engine()?;
+    let progress = Progress { programs: Some(programs::build()?) };
+    match tests(Suite::LongStories, args, &progress)? {
+        Ending::Passed(_) => Ok(()),
+        Ending::Skipped(why) | Ending::Failed(why) => Err(Error::Steps(why)),
+    }
+}
+
+/// The version of the Docker Engine that answers.
+fn engine() -> Result<String> {
+    let mut version = Command::new(harness::docker()?);
+    version.args(["version", "--format", "{{.Server.Version}}"]);
+    shell::output("ask the Docker Engine its version", &mut version).map(|text| text.trim().to_owned())
+}
+
+fn tests(suite: Suite, args: &TestArgs, progress: &Progress) -> Result<Ending> {
     let Some(programs) = &progress.programs else {
         return Ok(Ending::Failed("there are no programs to test".to_owned()));
     };
     println!("running the programs in {}", programs.display());
     let mut nextest = Command::new(needed("cargo-nextest")?);
-    nextest.args(["nextest", "run"]).args(args.nextest()).env(harness::BIN_DIR, programs);
+    nextest.args(["nextest", "run"]).args(args.nextest(suite)).env(harness::BIN_DIR, programs);
     if std::io::stderr().is_terminal() {
         nextest.args(["--color", "always"]);
     }
@@ -59,7 +87,7 @@ fn tests(args: &TestArgs, progress: &Progress) -> Result<Ending> {
     if !is_success {
         return Ok(Ending::Failed(closing_line));
     }
-    let ignored = ignored(args)?;
+    let ignored = ignored(suite, args)?;
     if ignored.is_empty() {
         return Ok(Ending::Passed(closing_line));
     }
@@ -67,10 +95,10 @@ fn tests(args: &TestArgs, progress: &Progress) -> Result<Ending> {
 }
 
 /// Tests that are marked as ignored, which is a way of being skipped.
-fn ignored(args: &TestArgs) -> Result<Vec<String>> {
+fn ignored(suite: Suite, args: &TestArgs) -> Result<Vec<String>> {
     let mut list = Command::new(needed("cargo-nextest")?);
     list.args(["nextest", "list", "--run-ignored", "only", "--message-format", "oneline"])
-        .args(args.nextest());
+        .args(args.nextest(suite));
     Ok(shell::output("list ignored tests", &mut list)?.lines().map(str::to_owned).collect())
 }
 

@@ -1,0 +1,85 @@
+//! What goes wrong by itself, and comes right by itself.
+
+use std::time::Duration;
+
+use harness::wait_until;
+
+use crate::engine::{docker, told};
+use crate::stack::{Kept, SOON, Stack};
+
+#[test]
+fn a_stack_heals_by_itself() {
+    let stack = Stack::new(&[], &[]).start();
+    let kept = Kept::of(&stack);
+    vault_hangs(&stack);
+    vault_is_cut_off(&stack);
+    a_database_is_cut_off(&stack);
+    each_program_is_killed(&stack);
+    memory_for_files_is_full(&stack);
+    assert_eq!(Kept::of(&stack), kept);
+}
+
+/// For half a minute nothing answers, and connections stay open.
+fn vault_hangs(stack: &Stack) {
+    let vault = stack.container("vault");
+    told(&mut docker(["pause", vault.id()]));
+    assert!(wait_until(SOON, || !stack.container("unsealer").is_well()), "nobody noticed");
+    // Long enough that whoever waits for an answer gives up.
+    let _ = wait_until(Duration::from_secs(30), || false);
+    assert!(stack.containers().iter().all(|container| !container.is_lasting() || container.is_running()));
+    told(&mut docker(["unpause", vault.id()]));
+    stack.wait_until_well();
+    assert!(wait_until(SOON, || stack.reads("user", "user")), "{}", stack.story());
+}
+
+fn vault_is_cut_off(stack: &Stack) {
+    let vault = stack.container("vault");
+    let network = format!("{}_vault", stack.project);
+    told(&mut docker(["network", "disconnect", &network, vault.id()]));
+    assert!(wait_until(SOON, || !stack.container("unsealer").is_well()), "nobody noticed");
+    assert!(!stack.reads("user", "user"));
+    told(&mut docker(["network", "connect", "--alias", "vault", &network, vault.id()]));
+    stack.wait_until_well();
+    assert!(wait_until(SOON, || stack.reads("user", "user")), "{}", stack.story());
+}
+
+fn a_database_is_cut_off(stack: &Stack) {
+    let database = stack.container("chat_db");
+    let network = format!("{}_chat_db", stack.project);
+    told(&mut docker(["network", "disconnect", &network, database.id()]));
+    assert!(wait_until(SOON, || !stack.container("chat").is_well()), "nobody noticed");
+    told(&mut docker(["network", "connect", "--alias", "chat_db", &network, database.id()]));
+    stack.wait_until_well();
+}
+
+fn each_program_is_killed(stack: &Stack) {
+    for service in ["unsealer", "bootstrap", "user", "vault", "user_db"] {
+        let before = [stack.container(service)];
+        stack.kill(&before);
+        stack.wait_until_restarted(&before);
+        assert!(wait_until(SOON, || stack.reads("user", "user")), "{service}\n{}", stack.story());
+    }
+}
+
+/// Where credentials are delivered to, and where the programs keep their status, there is no room.
+fn memory_for_files_is_full(stack: &Stack) {
+    let mount = stack.mounted("approle-user");
+    let lose_and_fill = "rm -rf /approle-user/* /approle-user/.[!.]*; \
+                         dd if=/dev/zero of=/approle-user/fill 2>/dev/null || true";
+    told(&mut stack.as_root(&[&mount], lose_and_fill));
+    assert!(wait_until(SOON, || !stack.container("bootstrap").is_well()), "nobody noticed");
+    told(&mut stack.as_root(&[&mount], "rm /approle-user/fill"));
+    stack.wait_until_well();
+    assert!(wait_until(SOON, || stack.reads("user", "user")), "{}", stack.story());
+
+    let services = ["unsealer", "bootstrap", "game"];
+    let status = |service: &str| format!("/proc/{}/root/run/vaultcrew", stack.container(service).pid());
+    let directories = services.map(status).join(" ");
+    let fill = format!("for dir in {directories}; do dd if=/dev/zero of=$dir/fill 2>/dev/null || true; done");
+    told(&mut stack.as_root(&["--pid=host", "--privileged"], &fill));
+    let unwell = || services.iter().any(|service| !stack.container(service).is_well());
+    assert!(wait_until(SOON, unwell), "nobody noticed");
+    let empty = format!("for dir in {directories}; do rm -f $dir/fill; done");
+    told(&mut stack.as_root(&["--pid=host", "--privileged"], &empty));
+    stack.wait_until_well();
+}

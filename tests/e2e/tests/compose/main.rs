@@ -1,0 +1,14 @@
+//! The stack of `compose/` under a real Docker Engine, told as stories.
+//!
+//! The servers that it runs stand in for the official images: OpenBao's program, Debian's PostgreSQL, and a recorder for what
+//! the profile `monitoring` starts. `VAULTCREW_TEST_VAULT_IMAGE` and `VAULTCREW_TEST_POSTGRES_IMAGE` name official ones instead.
+
+mod engine;
+mod images;
+mod shown;
+mod stack;
+
+mod config;
+mod faults;
+mod life;
+mod walls;

@@ -111,6 +111,11 @@ impl Container {
         self.text("/State/StartedAt")
     }
 
+    /// How often the engine started it again because it ended.
+    pub(crate) fn restarts(&self) -> i64 {
+        self.inspected["RestartCount"].as_i64().unwrap()
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.text("/State/Status") == "running"
     }

@@ -11,4 +11,6 @@ mod stack;
 mod config;
 mod faults;
 mod life;
+mod monitoring;
+mod overlays;
 mod walls;

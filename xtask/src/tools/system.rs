@@ -9,18 +9,18 @@ use crate::shell;
 type Program = (&'static str, &'static str);
 
 /// What tests and tasks run.
-pub(super) const NEEDED: &[Program] = &[
+pub(super) const NEEDED: &[Program] = &[("curl", "curl"), ("jq", "jq"), ("strace", "strace")];
+/// What tests run besides: the readers of env files, a judge of scripts, what sets a wall clock, and a PostgreSQL with TLS
+/// and the contrib modules, which no wheel has.
+pub(super) const FOR_TESTS: &[Program] = &[
     ("bash", "bash"),
-    ("curl", "curl"),
     ("dash", "dash"),
     (harness::FAKETIME, "faketime"),
-    ("jq", "jq"),
     (harness::EMULATOR, "qemu-user"),
-    ("strace", "strace"),
+    ("shellcheck", "shellcheck"),
     (harness::SYSTEMD_ENV_READER, "systemd"),
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
 ];
-/// What tests run besides: a PostgreSQL with TLS and the contrib modules, which no wheel has.
-pub(super) const FOR_TESTS: &[Program] = &[("/usr/lib/postgresql/15/bin/postgres", "postgresql-15")];
 
 /// Makes sure that they are there: root installs what is missing with `apt-get`, others are told.
 pub(super) fn check(programs: &[Program]) -> Result<()> {

@@ -2,21 +2,21 @@
 
 use std::process::Command;
 
-use crate::engine::run;
+use crate::engine::{lines, run, told};
 use crate::images;
 use crate::stack::{composes, prepare};
 
-const OVERLAYS: [&[&str]; 4] =
-    [&["ha.yaml"], &["tls.yaml"], &["ha.yaml", "tls.yaml", "ha-tls.yaml"], &["hardened.yaml"]];
+const OVERLAYS: [&[&str]; 4] = [&[], &["ha.yaml"], &["tls.yaml"], &["ha.yaml", "tls.yaml", "ha-tls.yaml"]];
 
 #[test]
 fn every_compose_takes_all_overlays_and_profiles() {
     assert!(!composes().is_empty());
     for compose in composes() {
-        for chosen in 0..1 << OVERLAYS.len() {
-            let overlays = OVERLAYS.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1);
+        for (overlays, hardened) in
+            OVERLAYS.iter().flat_map(|&all| [(all, None), (all, Some("hardened.yaml"))])
+        {
             let files: Vec<_> =
-                overlays.flat_map(|(_, files)| *files).flat_map(|file| ["--file", file]).collect();
+                overlays.iter().copied().chain(hardened).flat_map(|file| ["--file", file]).collect();
             let mut command = Command::new(&compose);
             prepare(&mut command).current_dir(images::compose_dir()).env("VAULTCREW_AGE_RECIPIENT", "age1");
             command.args(["--file", "compose.yaml"]).args(&files).args([
@@ -29,4 +29,14 @@ fn every_compose_takes_all_overlays_and_profiles() {
             assert_eq!(outcome.stdout + &outcome.stderr, "", "{} {files:?}", compose.display());
         }
     }
+}
+
+#[test]
+fn scripts_are_clean() {
+    let mut list = Command::new("git");
+    let scripts = told(list.current_dir(images::repository()).args(["ls-files", "*.sh", ".ci/run"]));
+    let scripts = lines(&scripts);
+    assert!(scripts.len() > 5, "{scripts:?}");
+    let mut check = Command::new("shellcheck");
+    run(check.current_dir(images::repository()).args(scripts)).success();
 }

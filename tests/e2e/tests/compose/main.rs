@@ -11,6 +11,8 @@ mod stack;
 mod config;
 mod faults;
 mod life;
+mod long;
 mod monitoring;
 mod overlays;
+mod small;
 mod walls;

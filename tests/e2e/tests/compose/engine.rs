@@ -39,6 +39,12 @@ pub(crate) fn secretly_told(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What it prints, off the record, and whether it succeeded or not: for questions that are asked over and over.
+fn asked(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Lines that are not empty.
 pub(crate) fn lines(text: &str) -> Vec<&str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
@@ -55,13 +61,13 @@ impl Container {
     /// All containers of the project, those that ended too, by their services' names.
     pub(crate) fn all(project: &str) -> Vec<Self> {
         let filter = format!("label=com.docker.compose.project={project}");
-        let listed = told(&mut docker(["container", "ls", "--all", "--quiet", "--filter", &filter]));
+        let listed = asked(&mut docker(["container", "ls", "--all", "--quiet", "--filter", &filter]));
         let ids = lines(&listed);
         if ids.is_empty() {
             return Vec::new();
         }
         // One that is being removed meanwhile is not shown, and makes the command fail.
-        let shown = run(docker(["container", "inspect"]).args(ids)).stdout;
+        let shown = asked(docker(["container", "inspect"]).args(ids));
         let all: Vec<Value> = serde_json::from_str(&shown).unwrap();
         let mut all: Vec<Self> = all.into_iter().map(|inspected| Self { inspected }).collect();
         all.sort_by(|one, other| one.service().cmp(other.service()));

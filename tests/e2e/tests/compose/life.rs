@@ -35,6 +35,8 @@ fn a_stack_comes_up_from_nothing_and_comes_back() {
     stack.kill(&containers);
     stack.wait_until_restarted(&containers);
     assert!(wait_until(SOON, || stack.reads("user", "user")), "{}", stack.story());
+    let healthy = || stack.exec("user", &["/agent/approle-agent", "healthcheck"]).code() == 0;
+    assert!(wait_until(SOON, healthy), "{}", stack.story());
     assert_eq!(Kept::of(&stack), kept);
     shown::nothing_secret(&stack);
 }

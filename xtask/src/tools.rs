@@ -34,8 +34,9 @@ pub(crate) fn run() -> Result<()> {
 /// Brings what the tests need besides.
 pub(crate) fn run_for_tests() -> Result<()> {
     run()?;
-    let is_named_otherwise = shell::variable(harness::POSTGRES15_BIN).is_some();
-    if is_named_otherwise { Ok(()) } else { system::check(system::FOR_TESTS) }
+    let postgres_is_named = shell::variable(harness::POSTGRES15_BIN).is_some();
+    let is_needed = |(_, package): &&system::Program| !(postgres_is_named && *package == "postgresql-15");
+    system::check(&system::FOR_TESTS.iter().filter(is_needed).copied().collect::<Vec<_>>())
 }
 
 /// Where a cargo subcommand is: on `PATH`, else among the tools.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::shell;
 
 /// A program, by its name or its path, and the Debian package that brings it.
-type Program = (&'static str, &'static str);
+pub(super) type Program = (&'static str, &'static str);
 
 /// What tests and tasks run.
 pub(super) const NEEDED: &[Program] = &[("curl", "curl"), ("jq", "jq"), ("strace", "strace")];

@@ -40,3 +40,14 @@ fn a_stack_comes_up_from_nothing_and_comes_back() {
     assert_eq!(Kept::of(&stack), kept);
     shown::nothing_secret(&stack);
 }
+
+/// Who runs bootstrap as another user than the owner of the `.env` file is told of both.
+#[test]
+fn an_env_file_of_somebody_else_is_named() {
+    let stack = Stack::new(&[], &[]).with("VAULTCREW_UID", "5999");
+    stack.make_volumes();
+    told(&mut stack.compose(["up", "--detach", "bootstrap"]));
+    let log = || stack.container("bootstrap").log();
+    let is_told = || ["/stack", "uid 5999"].iter().all(|part| log().contains(part));
+    assert!(wait_until(SOON, is_told), "{}", log());
+}

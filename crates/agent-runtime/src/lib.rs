@@ -10,6 +10,7 @@ mod exit;
 mod harden;
 mod log;
 mod output;
+mod progress;
 mod shutdown;
 mod status;
 
@@ -19,6 +20,7 @@ pub use exit::{Exit, Failure, with_causes};
 pub use harden::with_core_dumps;
 pub use log::LogArgs;
 pub use output::print;
+pub use progress::Progress;
 pub use shutdown::{Order, Shutdown, Stopped};
 pub use status::{HealthArgs, HealthError, StatusArgs, StatusFile};
 

@@ -9,6 +9,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::progress::AboveTheLine;
+
 /// Whose events are shown. Dependencies' are not: theirs repeat expected answers as errors, and may quote
 /// what was sent.
 const SHOWN: &[&str] = &[
@@ -65,10 +67,16 @@ impl From<LogLevel> for LevelFilter {
 pub(crate) fn start(args: &LogArgs) {
     let level = LevelFilter::from(args.log_level);
     let shown: Targets = SHOWN.iter().map(|target| (*target, level)).collect();
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_target(false);
     let registry = tracing_subscriber::registry();
     match args.log_format {
-        LogFormat::Text => registry.with(lines.with_ansi(false).with_filter(shown)).init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(shown)).init(),
+        LogFormat::Text => {
+            let stderr = AboveTheLine::begin();
+            registry.with(lines.with_ansi(false).with_writer(move || stderr).with_filter(shown)).init();
+        }
+        LogFormat::Json => {
+            let lines = lines.with_writer(io::stderr).json().flatten_event(true);
+            registry.with(lines.with_filter(shown)).init();
+        }
     }
 }

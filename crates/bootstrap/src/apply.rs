@@ -8,6 +8,7 @@ use vault_client::VaultClient;
 use crate::BootstrapError;
 use crate::args::{Prune, Stack};
 use crate::carry_out::carry_out;
+use crate::concurrent::for_each;
 use crate::desired::Desired;
 use crate::ledger::Ledger;
 use crate::lock;
@@ -33,13 +34,22 @@ pub(crate) async fn plan(
     let own = own::OwnPlan::ask(&root, stack, desired).await?;
     let mut lines = plan.lines(mount_names(stack));
     lines.extend(own.lines());
-    for service in &desired.services {
-        if plan.makes_role(&service.name) {
-            lines.push(format!("+ credentials of {}", service.name));
-        } else if let Some(due) = service.delivery(stack).look(&root).await?.due {
-            lines.push(format!("~ credentials of {}: {due}", service.name));
+    let new = plan.new_roles();
+    let looks = desired
+        .services
+        .iter()
+        .map(|service| (service.name.clone(), service.delivery(stack), new.contains(service.name.as_str())));
+    let due = for_each("looking at credentials", looks.collect(), |(name, delivery, is_new)| {
+        let root = root.clone();
+        async move {
+            if is_new {
+                return Ok(Some(format!("+ credentials of {name}")));
+            }
+            let due = delivery.look(&root).await?.due;
+            Ok::<_, BootstrapError>(due.map(|due| format!("~ credentials of {name}: {due}")))
         }
-    }
+    });
+    lines.extend(due.await?.into_iter().flatten());
     let changes = lines.iter().any(|line| !line.starts_with('!'));
     lines.extend(desired.unclaimed_lines());
     if !changes {

@@ -1,7 +1,9 @@
 //! Whether anything records who reads what: the server's audit devices.
 //!
-//! A server that cannot write to any of its devices answers no request, so that one which answers writes.
+//! That a device writes is told by the very answer: a server that can write to none of its devices answers every
+//! request with 500, the question for its devices too. That what is written is kept, its options tell.
 
+use vault_client::audit::Device;
 use vault_client::{VaultClient, VaultError, audit};
 
 use crate::mark::MARK;
@@ -15,9 +17,9 @@ pub(crate) enum Audit {
     /// There is one, or the token may not see them.
     #[default]
     Fine,
-    /// There is none, and the API can enable one.
+    /// There is none that keeps anything, and the API can enable one.
     Missing,
-    /// There is none, and only the server's own configuration can bring one: OpenBao.
+    /// There is none that keeps anything, and only the server's own configuration can bring one: OpenBao.
     MissingInConfiguration,
 }
 
@@ -25,11 +27,15 @@ impl Audit {
     /// Asks for the devices. `is_openbao` is known by the lists that it alone has.
     pub(crate) async fn ask(client: &VaultClient, is_openbao: bool) -> Result<Self, VaultError> {
         let devices = audit::devices(client, client.soon()).await?;
-        Ok(match devices {
-            Some(devices) if devices.is_empty() && is_openbao => Self::MissingInConfiguration,
-            Some(devices) if devices.is_empty() => Self::Missing,
-            _ => Self::Fine,
-        })
+        Ok(Self::by(devices.as_ref().map(|devices| devices.values()), is_openbao))
+    }
+
+    fn by<'a>(devices: Option<impl IntoIterator<Item = &'a Device>>, is_openbao: bool) -> Self {
+        match devices.is_none_or(|devices| devices.into_iter().any(Device::keeps)) {
+            true => Self::Fine,
+            false if is_openbao => Self::MissingInConfiguration,
+            false => Self::Missing,
+        }
     }
 
     /// Whether `file` is to be enabled.
@@ -43,11 +49,11 @@ impl Audit {
             (Self::Fine, _) => None,
             (Self::Missing, Some(file)) => Some(format!("+ audit device {DEVICE}/ (file {file})")),
             (Self::Missing, None) => Some(
-                "! no audit device is enabled: nothing records who reads what; --enable-audit-file PATH enables one"
+                "! no audit device keeps a record: nothing tells who read what; --enable-audit-file PATH enables one"
                     .to_owned(),
             ),
             (Self::MissingInConfiguration, _) => Some(format!(
-                "! no audit device is enabled: nothing records who reads what; add to the server's configuration and \
+                "! no audit device keeps a record: nothing tells who read what; add to the server's configuration and \
                  send it a SIGHUP: {}",
                 stanza(file.unwrap_or("/vault/logs/audit.log"))
             )),
@@ -71,6 +77,25 @@ fn stanza(file: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_keeps_nothing_is_none() {
+        let device = |device_type: &str, path: &str| Device {
+            device_type: device_type.to_owned(),
+            options: [("file_path".to_owned(), path.to_owned())].into(),
+        };
+        for (devices, audit) in [
+            (vec![], Audit::Missing),
+            (vec![device("file", "discard"), device("file", "/dev/null")], Audit::Missing),
+            (vec![device("file", "discard"), device("file", "/vault/logs/audit.log")], Audit::Fine),
+            (vec![device("file", "stdout")], Audit::Fine),
+            (vec![device("syslog", "")], Audit::Fine),
+        ] {
+            assert_eq!(Audit::by(Some(&devices), false), audit, "{devices:?}");
+        }
+        assert_eq!(Audit::by(None::<&Vec<Device>>, true), Audit::Fine);
+        assert_eq!(Audit::by(Some(&Vec::new()), true), Audit::MissingInConfiguration);
+    }
 
     #[test]
     fn what_is_missing_is_told_with_the_way_to_bring_it() {

@@ -1,5 +1,7 @@
 //! Carrying a plan out, in an order in which what is killed anywhere is finished by the next apply.
 
+use std::collections::HashSet;
+
 use vault_client::kv2::Written;
 use vault_client::{VaultClient, VaultError, approle, kv2, mounts, policy};
 
@@ -27,7 +29,7 @@ pub(crate) async fn carry_out(
     // overtaken there takes the value that was faster, and all hold the same.
     let (followers, leaders): (Vec<_>, Vec<_>) = services.partition(|service| service.follows);
     let (kv, approle) = (stack.kv_mount.as_str(), stack.approle_mount.as_str());
-    let written = for_each(leaders, |service| {
+    let written = for_each("writing services", leaders, |service| {
         let (root, kv, approle) = (root.clone(), kv.to_owned(), approle.to_owned());
         async move { apply_service(&root, &kv, &approle, service).await }
     });
@@ -76,7 +78,8 @@ pub(crate) fn enabling(what: String) -> impl FnOnce(VaultError) -> BootstrapErro
 /// Notes on disk what is about to be written, before it is: nobody else can tell after a kill.
 fn record(plan: &Plan, stack: &Stack, ledger: &mut Ledger) -> Result<(), BootstrapError> {
     let kv = &stack.kv_mount;
-    ledger.keep_only(|kept| plan.services.iter().any(|service| kept == path(kv, &service.name)));
+    let paths: HashSet<String> = plan.services.iter().map(|service| path(kv, &service.name)).collect();
+    ledger.keep_only(|kept| paths.contains(kept));
     for service in plan.services.iter().filter(|service| !service.secret.is_settled) {
         let SecretPlan { values, applied, found, .. } = &service.secret;
         ledger.record(&path(kv, &service.name), found.as_ref(), values, applied);

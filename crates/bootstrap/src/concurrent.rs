@@ -2,15 +2,21 @@
 
 use std::collections::VecDeque;
 
+use agent_runtime::Progress;
 use tokio::task::JoinSet;
 
 /// How many requests are under way at once. More gains nothing: the server works them off one by one.
 const AT_ONCE: usize = 16;
 
-/// Runs `work` for every item, [`AT_ONCE`] at a time; the results in the items' order, or the first error.
+/// Runs `work` for every item, [`AT_ONCE`] at a time; the results in the items' order, or the first error. `doing` tells
+/// on a terminal what is done.
 ///
 /// After an error what is under way is dropped.
-pub(crate) async fn for_each<I, T, E, F>(items: Vec<I>, work: impl Fn(I) -> F) -> Result<Vec<T>, E>
+pub(crate) async fn for_each<I, T, E, F>(
+    doing: &'static str,
+    items: Vec<I>,
+    work: impl Fn(I) -> F,
+) -> Result<Vec<T>, E>
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + 'static,
@@ -18,6 +24,7 @@ where
 {
     let mut waiting: VecDeque<(usize, I)> = items.into_iter().enumerate().collect();
     let mut under_way = JoinSet::new();
+    let mut progress = Progress::begin(doing, waiting.len());
     let mut done = Vec::with_capacity(waiting.len());
     loop {
         while under_way.len() < AT_ONCE {
@@ -26,7 +33,10 @@ where
             under_way.spawn(async move { work.await.map(|result| (index, result)) });
         }
         match under_way.join_next().await {
-            Some(Ok(result)) => done.push(result?),
+            Some(Ok(result)) => {
+                done.push(result?);
+                progress.step();
+            }
             Some(Err(failure)) => std::panic::resume_unwind(failure.into_panic()),
             None => break,
         }
@@ -56,7 +66,7 @@ mod tests {
                 Ok::<_, ()>(item * 2)
             }
         };
-        let results = for_each((0..100).collect(), work).await.unwrap();
+        let results = for_each("counting", (0..100).collect(), work).await.unwrap();
         assert_eq!(results, (0..100).map(|item| item * 2).collect::<Vec<_>>());
         assert!((2..=AT_ONCE).contains(&most.load(Ordering::Relaxed)));
     }
@@ -64,6 +74,6 @@ mod tests {
     #[tokio::test]
     async fn the_first_error_ends_it() {
         let work = async |item: usize| if item == 3 { Err(item) } else { Ok(item) };
-        assert_eq!(for_each((0..10).collect(), work).await, Err(3));
+        assert_eq!(for_each("counting", (0..10).collect(), work).await, Err(3));
     }
 }

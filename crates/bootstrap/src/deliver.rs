@@ -118,7 +118,7 @@ pub(crate) async fn refresh_all(
     deliveries: Vec<Delivery>,
 ) -> Vec<Result<Refreshed, BootstrapError>> {
     let is_away = Arc::new(AtomicBool::new(false));
-    let refreshed = for_each(deliveries, |delivery| {
+    let refreshed = for_each("looking at credentials", deliveries, |delivery| {
         let (client, is_away) = (client.clone(), Arc::clone(&is_away));
         async move {
             if is_away.load(Ordering::Relaxed) {

@@ -173,7 +173,7 @@ impl Listed {
         names: Vec<String>,
     ) -> Result<Vec<(String, ObservedService)>, VaultError> {
         let listed = Arc::new(self);
-        for_each(names, |name: String| {
+        for_each("asking Vault about services", names, |name: String| {
             let (client, listed) = (client.clone(), Arc::clone(&listed));
             async move {
                 let service = listed.service(&client, &name).await?;

@@ -128,7 +128,7 @@ impl Observed {
                 reads.push((service.name.clone(), noted, ledger.unnoted(&path, metadata, noted)));
             }
         }
-        let read = for_each(reads, |(name, noted, unnoted)| {
+        let read = for_each("reading secrets", reads, |(name, noted, unnoted)| {
             let (client, mount) = (client.clone(), mount.to_owned());
             async move { Ok((name.clone(), SecretRead::ask(&client, &mount, &name, noted, unnoted).await?)) }
         });

@@ -145,11 +145,11 @@ impl Plan {
             && !self.leftovers.iter().any(|leftover| leftover.is_pruned(self.prune))
     }
 
-    /// Whether the role of this service is yet to be made.
-    pub(crate) fn makes_role(&self, service: &str) -> bool {
-        let made =
-            |plan: &ServicePlan| plan.role.as_ref().is_some_and(|(_, differences)| differences.is_empty());
-        self.services.iter().any(|plan| plan.name == service && made(plan))
+    /// The services whose roles are yet to be made.
+    pub(crate) fn new_roles(&self) -> BTreeSet<&str> {
+        let is_new =
+            |plan: &&ServicePlan| plan.role.as_ref().is_some_and(|(_, differences)| differences.is_empty());
+        self.services.iter().filter(is_new).map(|plan| plan.name.as_str()).collect()
     }
 }
 

@@ -96,29 +96,33 @@ pub(crate) async fn command(
         .or_stop(sys::unsealed(client, Instant::now() + args.wait))
         .await?
         .map_err(BootstrapError::vault("waiting for Vault to answer and to be unsealed"))?;
-    let proven = for_each(rules.into_iter().enumerate().collect(), |(index, (service, rules))| {
-        let (paths, shutdown) = (Arc::clone(&paths), shutdown.clone());
-        let rules = rules.map(|rules| {
-            let chosen = paths::chosen(&services, index, &rules, mounts);
-            (Questions { all: Arc::clone(&paths), chosen }, rules)
-        });
-        let login = Login {
-            client: client.clone(),
-            mount: args.approle_mount.clone(),
-            directory: args.approle_dir.join(&service),
-            patience: args.wait,
-        };
-        async move {
-            let result = match rules {
-                Ok((questions, rules)) => {
-                    let answers = login.ask(&service, &questions, &shutdown).await;
-                    answers.map(|answers| deviation::judge(&service, &rules, answers, &paths))
-                }
-                Err(error) => Err(error),
+    let proven = for_each(
+        "verifying services",
+        rules.into_iter().enumerate().collect(),
+        |(index, (service, rules))| {
+            let (paths, shutdown) = (Arc::clone(&paths), shutdown.clone());
+            let rules = rules.map(|rules| {
+                let chosen = paths::chosen(&services, index, &rules, mounts);
+                (Questions { all: Arc::clone(&paths), chosen }, rules)
+            });
+            let login = Login {
+                client: client.clone(),
+                mount: args.approle_mount.clone(),
+                directory: args.approle_dir.join(&service),
+                patience: args.wait,
             };
-            Ok::<_, Infallible>(Verified { service, result })
-        }
-    });
+            async move {
+                let result = match rules {
+                    Ok((questions, rules)) => {
+                        let answers = login.ask(&service, &questions, &shutdown).await;
+                        answers.map(|answers| deviation::judge(&service, &rules, answers, &paths))
+                    }
+                    Err(error) => Err(error),
+                };
+                Ok::<_, Infallible>(Verified { service, result })
+            }
+        },
+    );
     let Ok(verified) = proven.await;
     if shutdown.is_ordered() {
         return Err(shutdown.ordered().await.into());

@@ -15,6 +15,19 @@ pub struct Device {
     /// `file`, `socket`, `syslog`, …
     #[serde(rename = "type")]
     pub device_type: String,
+    /// Such as `file_path`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+impl Device {
+    /// Whether what it records is to be found somewhere. A file may be one that keeps nothing: `discard`, as the
+    /// servers name it, and `/dev/null`.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        let path = self.options.get("file_path").or_else(|| self.options.get("path"));
+        self.device_type != "file" || !path.is_some_and(|path| path == "discard" || path == "/dev/null")
+    }
 }
 
 /// The devices by their path, which ends in `/`; `None` where this token may not see them.

@@ -65,7 +65,7 @@ pub enum VaultError {
         messages: Vec<String>,
     },
     /// An answer that the API does not give: a server error, a redirect, a body that is not what was asked for.
-    #[error("{request}: unexpected answer with status {status}{}", Quoted(.messages))]
+    #[error("{request}: unexpected answer with status {status}{}{}", Quoted(.messages), cause_of(*.status, .messages))]
     Unexpected {
         /// What was asked.
         request: Box<RequestLine>,
@@ -136,6 +136,16 @@ impl VaultError {
             | Self::RateLimited { messages, .. }
             | Self::Unexpected { messages, .. } => messages,
         }
+    }
+}
+
+/// What these words mean, where a server says no more to anybody but its own log.
+fn cause_of(status: u16, messages: &[String]) -> &'static str {
+    match messages {
+        [message] if status == 500 && message == "internal error" => {
+            "; its own log says why: often an audit device that it cannot write to, as on a full disk"
+        }
+        _ => "",
     }
 }
 

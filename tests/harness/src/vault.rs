@@ -211,6 +211,13 @@ impl Vault {
         fs::read(self.log_file()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
+    /// Has it read its configuration and open its audit files again (SIGHUP).
+    pub fn reload(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.signal(Signal::SIGHUP);
+        }
+    }
+
     /// Stops it in good order.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {

@@ -248,7 +248,7 @@ impl Drop for Crew {
 }
 
 fn fresh_vault() -> Vault {
-    VaultOptions { configuration: audit_stanza("discard"), ..VaultOptions::default() }.start().unwrap()
+    VaultOptions { configuration: audit_stanza("audit.log"), ..VaultOptions::default() }.start().unwrap()
 }
 
 /// What gives OpenBao an audit device; HashiCorp Vault takes none from its configuration.

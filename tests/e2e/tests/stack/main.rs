@@ -23,6 +23,7 @@ mod kills;
 mod limits;
 mod older;
 mod plan;
+mod progress;
 mod prune;
 mod reapply;
 mod refusals;

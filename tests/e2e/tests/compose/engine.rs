@@ -36,13 +36,13 @@ pub(crate) fn told(command: &mut Command) -> String {
 pub(crate) fn secretly_told(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{}: {}", command.get_program().display(), output.status);
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What it prints, off the record, and whether it succeeded or not: for questions that are asked over and over.
 fn asked(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Lines that are not empty.

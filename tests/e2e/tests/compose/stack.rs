@@ -245,7 +245,7 @@ impl Stack {
         let options: Vec<_> = volumes.map(|volume| self.mounted(volume)).into();
         let options: Vec<_> = options.iter().map(String::as_str).collect();
         let script = format!(
-            "for file in $(find {} -type f ! -name role_id ! -name accessor ! -name '*.json'); do \
+            "for file in $(find {} -type f ! -name role_id ! -name accessor ! -name '*.json' ! -name '*.age'); do \
                               echo \"$file $(cat $file)\"; done",
             volumes.map(|name| format!("/{name}")).join(" ")
         );

@@ -10,11 +10,12 @@ pub(super) type Program = (&'static str, &'static str);
 
 /// What tests and tasks run.
 pub(super) const NEEDED: &[Program] = &[("curl", "curl"), ("jq", "jq"), ("strace", "strace")];
-/// What tests run besides: the readers of env files, a judge of scripts, what sets a wall clock, and a PostgreSQL with TLS
-/// and the contrib modules, which no wheel has.
+/// What tests run besides: the readers of env files, a judge of scripts, what sets a wall clock, what makes an image of Debian
+/// where none can be pulled, and a PostgreSQL with TLS and the contrib modules, which no wheel has.
 pub(super) const FOR_TESTS: &[Program] = &[
     ("bash", "bash"),
     ("dash", "dash"),
+    ("debootstrap", "debootstrap"),
     (harness::FAKETIME, "faketime"),
     (harness::EMULATOR, "qemu-user"),
     ("shellcheck", "shellcheck"),

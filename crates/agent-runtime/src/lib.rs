@@ -1,4 +1,4 @@
-//! How every Vaultcrew program starts, takes its connection flags, logs, hardens itself, keeps its status
+//! How every Vaultcrew program starts, takes its connection flags, logs, shows progress, hardens itself, keeps its status
 //! file, stops and exits.
 //!
 //! A program's `main` is [`parse`], then [`run`]; what it does in between is an async function that is

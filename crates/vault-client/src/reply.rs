@@ -80,6 +80,9 @@ impl Reply {
     }
 }
 
+/// What Go's HTTP server answers on a port that speaks TLS to who does not (`net/http`, with status 400).
+const SPEAKS_TLS: &[u8] = b"Client sent an HTTP request to an HTTPS server.";
+
 /// A failed answer, before it is judged.
 pub(crate) struct Failure<'a> {
     pub(crate) request: Box<RequestLine>,
@@ -94,13 +97,20 @@ pub(crate) struct Failure<'a> {
 impl Failure<'_> {
     pub(crate) fn into_error(self) -> VaultError {
         let messages = self.messages();
-        let Self { request, status, headers, .. } = self;
+        let Self { request, status, headers, body, .. } = self;
         let says = |text: &str| messages.iter().any(|message| message.contains(text));
         match status.as_u16() {
             503 if says("sealed") => VaultError::Sealed { request },
             403 => VaultError::Denied { request, messages },
             404 => VaultError::NotFound { request, messages },
             429 => VaultError::RateLimited { request, retry_after: retry_after(headers), messages },
+            // Nobody has read the request, so that it says nothing about what was asked, credentials above all.
+            400 if body.trim_ascii_end() == SPEAKS_TLS => VaultError::Unreachable {
+                request,
+                reason: "the server speaks TLS here: the address has to begin with https://".to_owned(),
+                transient: false,
+                sent: false,
+            },
             // A KV v2 mount answers so for up to 100 ms after it was made.
             400 if says("Upgrading from non-versioned") => {
                 VaultError::Unexpected { request, status: 400, messages, transient: true }

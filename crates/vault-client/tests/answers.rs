@@ -70,6 +70,14 @@ async fn statuses_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_port_that_speaks_tls_is_told_from_a_refusal() {
+    let body = "Client sent an HTTP request to an HTTPS server.\n";
+    let error = error_for(ResponseTemplate::new(400).set_body_string(body)).await;
+    assert!(matches!(error, VaultError::Unreachable { transient: false, sent: false, .. }), "{error}");
+    assert!(error.to_string().contains("https://"), "{error}");
+}
+
+#[tokio::test]
 async fn what_may_pass_is_asked_for_again_until_the_end() {
     let mut asked = tokio::task::JoinSet::new();
     for (status, message) in

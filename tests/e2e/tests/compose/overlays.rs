@@ -51,8 +51,8 @@ pub(crate) fn with_certificates(stack: Stack) -> Stack {
 pub(crate) fn nothing_is_had_without_tls(stack: &Stack) {
     stack.render("user", "user").success();
     let plain = "VAULT_ADDR=http://vault:8200 /agent/approle-agent render --wait=3s --files-dir=/tmp/plain --secret user";
-    // The server says 400 to what is no TLS.
-    assert_ne!(stack.exec("user", &["sh", "-c", plain]).code(), 0);
+    let told = stack.exec("user", &["sh", "-c", plain]).expect_code(69).stderr;
+    assert!(told.contains("begin with https://"), "{told}");
     let foreign = "VAULT_CACERT= /agent/approle-agent render --wait=3s --files-dir=/tmp/plain --secret user";
     stack.exec("user", &["sh", "-c", foreign]).expect_code(69);
 

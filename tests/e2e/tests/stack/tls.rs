@@ -77,6 +77,10 @@ fn no_command_trusts_another_name_or_authority() {
     unsealer.wait_for_log("invalid peer certificate", SOON);
     assert_eq!(unsealer.terminate().code(), 0);
 
+    // A real server's own words to who speaks no TLS to it.
+    let plain = run(crew.unsealer("status").env("VAULT_ADDR", format!("http://{address}"))).expect_code(69);
+    assert!((plain.stdout + &plain.stderr).contains("begin with https://"));
+
     let right =
         |subcommand| run(&mut over_tls(crew.unsealer(subcommand), "ours.pem", "vault.example.internal"));
     right("status").success();

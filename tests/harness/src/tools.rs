@@ -34,6 +34,21 @@ pub fn server() -> Result<PathBuf> {
     existing("the Vault server's binary", settings::SERVER_BIN, named, || tools_dir().join("bin/bao"))
 }
 
+/// The judge of Dockerfiles.
+pub fn hadolint() -> Result<PathBuf> {
+    tool("hadolint")
+}
+
+/// A program that nothing but `cargo xtask` brings.
+fn tool(name: &str) -> Result<PathBuf> {
+    let path = tools_dir().join("bin").join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    let remedy = "run `cargo xtask tools`";
+    Err(Error::Missing { what: path.display().to_string(), remedy: remedy.to_owned() })
+}
+
 /// The server's binary as a command with a clean environment, for its subcommands.
 pub fn server_command() -> Result<Command> {
     let mut command = Command::new(server()?);

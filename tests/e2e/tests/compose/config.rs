@@ -40,3 +40,18 @@ fn scripts_are_clean() {
     let mut check = Command::new("shellcheck");
     run(check.current_dir(images::repository()).args(scripts)).success();
 }
+
+#[test]
+fn dockerfiles_are_clean() {
+    let mut list = Command::new("git");
+    let files = told(list.current_dir(images::repository()).args(["ls-files", "*Dockerfile"]));
+    let files = lines(&files);
+    assert!(files.len() > 3, "{files:?}");
+    // What stands in for others is made of the packages of the day.
+    let of_the_day = "--ignore=DL3008";
+    let mut check = Command::new(harness::hadolint().unwrap());
+    let own = files.iter().filter(|file| file.starts_with("compose/"));
+    run(check.current_dir(images::repository()).args(own)).success();
+    let mut check = Command::new(harness::hadolint().unwrap());
+    run(check.current_dir(images::repository()).arg(of_the_day).args(files)).success();
+}

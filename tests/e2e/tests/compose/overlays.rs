@@ -5,7 +5,6 @@ use std::process::Command;
 use harness::wait_until;
 
 use crate::engine::{run, told};
-use crate::images;
 use crate::shown;
 use crate::stack::{SOON, Stack};
 
@@ -44,7 +43,7 @@ fn everything_speaks_tls() {
 /// Those that `make-ca.sh` makes.
 pub(crate) fn with_certificates(stack: Stack) -> Stack {
     let directory = stack.path("tls");
-    run(Command::new(images::compose_dir().join("make-ca.sh")).arg(&directory)).success();
+    run(Command::new(stack.compose_dir().join("make-ca.sh")).arg(&directory)).success();
     stack.with("VAULTCREW_TLS", directory.to_str().unwrap())
 }
 

@@ -1,15 +1,18 @@
 //! One stack with a name of its own, from its files to its removal.
 
+mod kept;
+mod removal;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use harness::{Canary, Outcome, wait_until};
-use serde_json::Value;
+use harness::{Outcome, wait_until};
 
-use crate::engine::{Container, LABEL, docker, lines, run, secretly_told, told};
+pub(crate) use self::kept::Kept;
+use crate::engine::{Container, LABEL, docker, run, told};
 use crate::images;
 
 /// How long anything that has to happen may take before a test gives up on it.
@@ -21,7 +24,8 @@ const PROJECTS: &str = "vaultcrew-test-";
 /// A stack; what it made is removed with it.
 pub(crate) struct Stack {
     pub(crate) project: String,
-    /// The directory of `.env` and `vaultcrew.toml`, and of what a test adds.
+    /// Laid out as the repository is: `compose/` and `policies/` are copies, and `stack/` is the directory of `.env` and
+    /// `vaultcrew.toml`, and of what a test adds.
     dir: tempfile::TempDir,
     uid: u32,
     /// Options of every call of Compose.
@@ -33,7 +37,7 @@ pub(crate) struct Stack {
 impl Stack {
     /// The example's files, with these overlays and profiles; nothing is started yet.
     pub(crate) fn new(overlays: &[&str], profiles: &[&str]) -> Self {
-        sweep();
+        removal::sweep();
         images::build();
         let dir = tempfile::Builder::new().prefix("vaultcrew-stack-").tempdir().unwrap();
         let mine = fs::metadata(dir.path()).unwrap().uid();
@@ -43,17 +47,26 @@ impl Stack {
         let options = files.chain(profiles.iter().flat_map(|profile| ["--profile", profile]));
         let options = options.map(str::to_owned).collect();
         let stack = Self { project, dir, uid, options, variables: Vec::new() };
+        for directory in ["compose", "compose/config", "policies"] {
+            copy_files(&images::repository().join(directory), &stack.dir.path().join(directory));
+        }
+        fs::create_dir(stack.path("")).unwrap();
         let example = images::repository().join("examples/transcendence");
         stack.write(".env", &fs::read_to_string(example.join(".env.example")).unwrap());
         stack.write("vaultcrew.toml", &fs::read_to_string(example.join("vaultcrew.toml")).unwrap());
-        stack.own(stack.dir.path(), 0o700);
+        stack.own(&stack.path(""), 0o700);
         stack
     }
 
     /// With this variable for Compose.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.variables.push((name, value.into()));
+        self.set(name, value);
         self
+    }
+
+    /// Sets this variable for Compose from now on.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.variables.push((name, value.into()));
     }
 
     /// Makes the volumes and starts everything, as the documentation says it.
@@ -64,7 +77,7 @@ impl Stack {
     }
 
     pub(crate) fn make_volumes(&self) {
-        let mut script = Command::new(images::compose_dir().join("volumes.sh"));
+        let mut script = Command::new(self.compose_dir().join("volumes.sh"));
         run(self.prepare(&mut script).args(&self.options)).success();
     }
 
@@ -89,16 +102,21 @@ impl Stack {
     }
 
     fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.current_dir(images::compose_dir());
+        command.current_dir(self.compose_dir());
         prepare(command)
             .env("COMPOSE_PROJECT_NAME", &self.project)
             .env("VAULTCREW_UID", self.uid.to_string())
-            .env("VAULTCREW_STACK", self.dir.path())
+            .env("VAULTCREW_STACK", self.path(""))
             .envs(self.variables.iter().map(|(name, value)| (*name, value)))
     }
 
+    /// The directory that commands are given in.
+    pub(crate) fn compose_dir(&self) -> PathBuf {
+        self.dir.path().join("compose")
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.path().join("stack").join(name)
     }
 
     /// A file of the stack's owner, for nobody else to read.
@@ -184,80 +202,6 @@ impl Stack {
         ));
     }
 
-    /// A script in Vault's container with root's rights: `$bao` is the server's program. What it prints is off the record.
-    #[track_caller]
-    pub(crate) fn ask_vault(&self, script: &str) -> String {
-        let script = format!(
-            "read -r VAULT_TOKEN; export VAULT_TOKEN VAULT_ADDR=http://127.0.0.1:8200; \
-             [ ! -e /tls/ca/ca.pem ] || export VAULT_CACERT=/tls/ca/ca.pem VAULT_ADDR=https://127.0.0.1:8200; \
-             bao=$(command -v bao || command -v vault); {script}"
-        );
-        let vault = self.container("vault");
-        let mut command = docker(["exec", "--interactive", vault.id(), "sh", "-euc", &script]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), (self.root_token() + "\n").as_bytes())
-            .unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{script}: {}\n{}", output.status, self.story());
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// What the secret of this name holds.
-    pub(crate) fn secret(&self, name: &str) -> Value {
-        let told = self.ask_vault(&format!("$bao kv get -format=json -mount=secret {name}"));
-        serde_json::from_str::<Value>(&told).unwrap()["data"]["data"].clone()
-    }
-
-    pub(crate) fn root_token(&self) -> String {
-        secretly_told(&mut self.as_root(&[&self.mounted("vault-root")], "cat /vault-root/root-token"))
-    }
-
-    /// The option that mounts one of the stack's volumes at `/<name>`.
-    pub(crate) fn mounted(&self, volume: &str) -> String {
-        format!("--volume={}_{volume}:/{volume}", self.project)
-    }
-
-    /// The files of a volume with their content's digests, and with owner and mode.
-    pub(crate) fn listing(&self, volume: &str) -> String {
-        let script = format!(
-            "cd /{volume}; find . -type f | sort | xargs -r stat -c '%n %a %u:%g'; \
-                              find . -type f | sort | xargs -r sha256sum"
-        );
-        told(&mut self.as_root(&[&self.mounted(volume)], &script))
-    }
-
-    /// Everything that is secret here: the values of the `.env` file and those that were made up, the key shares, the root
-    /// token and the credentials.
-    pub(crate) fn canary(&self) -> Canary {
-        let mut canary = Canary::default();
-        let telling =
-            |name: &str| ["PASSWORD", "SECRET", "ENCRYPTION_KEY"].iter().any(|part| name.contains(part));
-        for service in ["auth", "kibana", "grafana", "user", "chat", "game", "notification", "elasticsearch"]
-        {
-            for (name, value) in self.secret(service).as_object().unwrap() {
-                if telling(name) {
-                    canary.add(name, value.as_str().unwrap());
-                }
-            }
-        }
-        let volumes =
-            ["vault-keys", "vault-root", "bootstrap", "approle-user", "approle-user_db", "approle-chat"];
-        let options: Vec<_> = volumes.map(|volume| self.mounted(volume)).into();
-        let options: Vec<_> = options.iter().map(String::as_str).collect();
-        let script = format!(
-            "for file in $(find {} -type f ! -name role_id ! -name accessor ! -name '*.json' ! -name '*.age'); do \
-                              echo \"$file $(cat $file)\"; done",
-            volumes.map(|name| format!("/{name}")).join(" ")
-        );
-        let files = secretly_told(&mut self.as_root(&options, &script));
-        for (name, value) in lines(&files).into_iter().filter_map(|line| line.split_once(' ')) {
-            if value.len() >= 16 {
-                canary.add(name, value);
-            }
-        }
-        canary
-    }
-
     /// How everything is, and the ends of the logs of what is not well.
     pub(crate) fn story(&self) -> String {
         let tail = |log: String| {
@@ -272,34 +216,9 @@ impl Stack {
     }
 }
 
-/// What must never be made anew.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Kept {
-    keys: String,
-    root_token: String,
-    cluster: String,
-    secrets: String,
-}
-
-impl Kept {
-    pub(crate) fn of(stack: &Stack) -> Self {
-        let status: Value = serde_json::from_str(&stack.ask_vault("$bao status -format=json")).unwrap();
-        Self {
-            keys: stack.listing("vault-keys"),
-            root_token: stack.listing("vault-root"),
-            cluster: status["cluster_id"].to_string(),
-            secrets: stack.ask_vault(
-                "for name in auth user chat_db; do \
-                   $bao kv metadata get -format=json -mount=secret $name | grep -v request_id; \
-                 done",
-            ),
-        }
-    }
-}
-
 impl Drop for Stack {
     fn drop(&mut self) {
-        remove(&self.project);
+        removal::remove(&self.project);
     }
 }
 
@@ -329,44 +248,16 @@ pub(crate) fn prepare(command: &mut Command) -> &mut Command {
         .envs(monitoring.map(|variable| (variable, images::name("monitoring"))))
 }
 
+/// A directory's files, without what lies deeper, and without the settings that somebody may have left there.
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars()
-}
-
-/// Removes what tests left that were killed.
-fn sweep() {
-    let listed = told(&mut docker(["volume", "ls", "--quiet", "--filter", &format!("name={PROJECTS}")]));
-    let filter = format!("name={PROJECTS}");
-    let networks = told(&mut docker(["network", "ls", "--format={{.Name}}", "--filter", &filter]));
-    let mut projects: Vec<_> = lines(&listed)
-        .into_iter()
-        .chain(lines(&networks))
-        .filter_map(|name| name.split('_').next())
-        .collect();
-    projects.dedup();
-    for project in projects {
-        let process = project.trim_start_matches(PROJECTS).split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(process).exists() {
-            remove(project);
-        }
-    }
-}
-
-/// Removes everything of one project, whatever state it is in.
-fn remove(project: &str) {
-    let compose = format!("label=com.docker.compose.project={project}");
-    let own = format!("label={LABEL}={project}");
-    for filter in [&compose, &own] {
-        let listed = told(&mut docker(["container", "ls", "--all", "--quiet", "--filter", filter]));
-        if !lines(&listed).is_empty() {
-            run(docker(["container", "rm", "--force", "--volumes"]).args(lines(&listed)));
-        }
-    }
-    for kind in ["network", "volume"] {
-        let filter = format!("name={project}_");
-        let listed = told(&mut docker([kind, "ls", "--format={{.Name}}", "--filter", &filter]));
-        if !lines(&listed).is_empty() {
-            run(docker([kind, "rm"]).args(lines(&listed)));
-        }
-    }
 }

@@ -14,8 +14,9 @@ dir=${1:-${VAULTCREW_TLS:-./tls}}
 mkdir -p "$dir/private" "$dir/ca"
 dir=$(cd "$dir" && pwd)
 
+# As PKCS #8, which Logstash wants.
 key() {
-  openssl ecparam -genkey -name prime256v1 -noout -out "$1"
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1"
 }
 
 if [ ! -e "$dir/ca/ca.pem" ]; then
@@ -24,7 +25,8 @@ if [ ! -e "$dir/ca/ca.pem" ]; then
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign -out "$dir/ca/ca.pem"
 fi
 
-for server in vault vault-2 vault-3 user_db auth_db chat_db game_db notification_db; do
+servers="vault vault-2 vault-3 user_db auth_db chat_db game_db notification_db elasticsearch kibana logstash grafana"
+for server in $servers; do
   [ ! -e "$dir/$server/cert.pem" ] || continue
   mkdir -p "$dir/$server"
   key "$dir/$server/key.pem"
@@ -36,5 +38,9 @@ for server in vault vault-2 vault-3 user_db auth_db chat_db game_db notification
 done
 
 # Each server runs as a user of its own, who reads what is mounted; on the host nobody gets past the directory's 0700.
-chmod 0755 "$dir"/ca "$dir"/vault* "$dir"/*_db
-chmod 0644 "$dir"/ca/ca.pem "$dir"/*/cert.pem "$dir"/vault*/key.pem "$dir"/*_db/key.pem
+chmod 0755 "$dir/ca"
+chmod 0644 "$dir/ca/ca.pem"
+for server in $servers; do
+  chmod 0755 "$dir/$server"
+  chmod 0644 "$dir/$server/cert.pem" "$dir/$server/key.pem"
+done

@@ -5,6 +5,7 @@ use std::process::Command;
 use harness::wait_until;
 
 use crate::engine::{docker, run, told};
+use crate::monitoring::{MONITORING, monitoring_speaks_tls};
 use crate::shown;
 use crate::stack::{SOON, Stack};
 
@@ -32,12 +33,12 @@ pub(crate) fn survives_the_loss_of_any_node(stack: &Stack) {
 
 #[test]
 fn everything_speaks_tls() {
-    let stack = Stack::new(&["tls.yaml"], &[]);
-    let stack = with_certificates(stack);
+    let stack = with_certificates(Stack::new(&["tls.yaml"], &["monitoring"]));
     stack.make_volumes();
-    stack.up_with(&["user"]);
+    stack.up_with(&[&["user"][..], &MONITORING].concat());
     shown::nothing_secret(&stack);
     nothing_is_had_without_tls(&stack);
+    monitoring_speaks_tls(&stack);
 }
 
 /// Those that `make-ca.sh` makes.

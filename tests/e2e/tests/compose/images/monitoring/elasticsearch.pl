@@ -1,11 +1,11 @@
-# One request at a time: who is not elastic is answered 401; a password that elastic sets for kibana_system is kept.
+# One request at a time: who is not elastic is answered 401; what elastic sets below /_security/ is kept.
 use strict;
 use warnings;
 use IO::Socket::INET;
 
 open my $file, '<', '/tmp/record/authorization' or die $!;
 my $authorization = 'Basic ' . <$file>;
-my $server = IO::Socket::INET->new(LocalPort => 9200, Listen => 16, ReuseAddr => 1) or die $!;
+my $server = IO::Socket::INET->new(LocalAddr => $ARGV[0], Listen => 16, ReuseAddr => 1) or die $!;
 $SIG{TERM} = sub { exit 0 };
 while (1) {
     my $client = $server->accept or next;
@@ -20,8 +20,8 @@ while (1) {
     my $status = '200 OK';
     if (($header{authorization} // '') ne $authorization) {
         $status = '401 Unauthorized';
-    } elsif ($request =~ m{^POST /_security/user/kibana_system/_password }) {
-        open my $kept, '>', '/tmp/record/kibana_system' or die $!;
+    } elsif ($request =~ m{^POST /_security/([a-z_/]+) }) {
+        open my $kept, '>', '/tmp/record/' . $1 =~ tr{/}{-}r or die $!;
         print $kept $body;
         close $kept;
     }

@@ -9,4 +9,10 @@ if [ "$mode" != 400 ] && [ "$mode" != 600 ]; then
   exit 1
 fi
 printf 'elastic:%s' "$(<"$ELASTIC_PASSWORD_FILE")" | base64 -w0 >/tmp/record/authorization
-exec perl /usr/local/bin/elasticsearch.pl
+if [ "$(printenv xpack.security.http.ssl.enabled)" = true ]; then
+  cd /usr/share/elasticsearch/config
+  certificate=cert=$(printenv xpack.security.http.ssl.certificate),key=$(printenv xpack.security.http.ssl.key)
+  socat "OPENSSL-LISTEN:9200,$certificate,verify=0,reuseaddr,fork" TCP:127.0.0.1:9201 &
+  exec perl /usr/local/bin/elasticsearch.pl 127.0.0.1:9201
+fi
+exec perl /usr/local/bin/elasticsearch.pl 0.0.0.0:9200

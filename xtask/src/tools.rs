@@ -19,16 +19,18 @@ use crate::shell;
 
 /// Brings all that is missing, and says what it brings; quiet when nothing is.
 pub(crate) fn run() -> Result<()> {
+    bring(pins::TOOLS)?;
+    system::check(system::NEEDED)
+}
+
+fn bring(tools: &[Tool]) -> Result<()> {
     let dir = harness::tools_dir();
     fs::create_dir_all(dir.join("bin")).map_err(Error::io(format!("make {}", dir.display())))?;
     let lock_file = dir.join("lock");
     let lock = File::create(&lock_file).map_err(Error::io(format!("make {}", lock_file.display())))?;
     lock.lock().map_err(Error::io(format!("lock {}", lock_file.display())))?;
 
-    for tool in pins::TOOLS.iter().filter(|tool| is_needed(tool)) {
-        install(tool, &dir)?;
-    }
-    system::check(system::NEEDED)
+    tools.iter().filter(|tool| is_needed(tool)).try_for_each(|tool| install(tool, &dir))
 }
 
 /// Brings what the tests need besides.
@@ -37,6 +39,12 @@ pub(crate) fn run_for_tests() -> Result<()> {
     let postgres_is_named = shell::variable(harness::POSTGRES15_BIN).is_some();
     let is_needed = |(_, package): &&system::Program| !(postgres_is_named && *package == "postgresql-15");
     system::check(&system::FOR_TESTS.iter().filter(is_needed).copied().collect::<Vec<_>>())
+}
+
+/// Brings what the stories that take many minutes need besides.
+pub(crate) fn run_for_long_stories() -> Result<()> {
+    run_for_tests()?;
+    bring(pins::FOR_LONG_STORIES)
 }
 
 /// Where a cargo subcommand is: on `PATH`, else among the tools.

@@ -37,8 +37,8 @@ pub use proxy::{Moment, Proxy, Trouble};
 pub use run::{Daemon, Outcome, run, run_within, spawn};
 pub use settings::{BIN_DIR, BUILDX_BIN, COMPOSE_BIN, POSTGRES_BIN, POSTGRES15_BIN, SERVER_BIN, TOOLS_DIR};
 pub use tools::{
-    Flavour, SYSTEMD_ENV_READER, buildx, composes, docker, hadolint, postgres_bin, python_dotenvs, server,
-    server_command, server_flavour, tools_dir,
+    Flavour, SYSTEMD_ENV_READER, buildx, composes, docker, earlier_server, hadolint, postgres_bin,
+    python_dotenvs, server, server_command, server_flavour, tools_dir,
 };
 pub use trace::{Call, Trace, trace, under_strace};
 pub use vault::{Storage, Vault, VaultOptions};

@@ -34,6 +34,11 @@ pub fn server() -> Result<PathBuf> {
     existing("the Vault server's binary", settings::SERVER_BIN, named, || tools_dir().join("bin/bao"))
 }
 
+/// An earlier OpenBao's binary, for stories of an upgrade.
+pub fn earlier_server() -> Result<PathBuf> {
+    tool("bao-2.6")
+}
+
 /// The judge of Dockerfiles.
 pub fn hadolint() -> Result<PathBuf> {
     tool("hadolint")
@@ -45,7 +50,7 @@ fn tool(name: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
-    let remedy = "run `cargo xtask tools`";
+    let remedy = "run `cargo xtask tools`, or for a story that takes many minutes `cargo xtask stack`";
     Err(Error::Missing { what: path.display().to_string(), remedy: remedy.to_owned() })
 }
 

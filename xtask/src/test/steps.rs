@@ -57,7 +57,7 @@ pub(super) fn run(step: Step, args: &TestArgs, progress: &mut Progress) -> Resul
 
 /// `cargo xtask stack`: the stories that take many minutes, which `cargo xtask test` leaves out.
 pub(crate) fn long_stories(args: &TestArgs) -> Result<()> {
-    tools::run_for_tests()?;
+    tools::run_for_long_stories()?;
     engine()?;
     let progress = Progress { programs: Some(programs::build()?) };
     match tests(Suite::LongStories, args, &progress)? {

@@ -86,8 +86,20 @@ impl Container {
         self.text("/Config/User")
     }
 
+    /// Its image, by its digest.
     pub(crate) fn image(&self) -> &str {
         self.text("/Image")
+    }
+
+    /// Its image, by the name that it was asked for.
+    pub(crate) fn image_name(&self) -> &str {
+        self.text("/Config/Image")
+    }
+
+    /// The networks that it is in, by their names; `none` is none.
+    pub(crate) fn networks(&self) -> Vec<String> {
+        let networks = self.inspected["NetworkSettings"]["Networks"].as_object().unwrap();
+        networks.keys().filter(|name| *name != "none").cloned().collect()
     }
 
     /// The further groups of its processes.

@@ -21,9 +21,7 @@ const DEBIAN: &str = "debian:bookworm-slim";
 
 /// Builds what is missing or outdated. Of several tests at once one does, and the others wait.
 pub(crate) fn build() {
-    let lock = harness::tools_dir().join("images.lock");
-    let lock = File::create(&lock).unwrap_or_else(|error| panic!("{}: {error}", lock.display()));
-    lock.lock().unwrap();
+    let _lock = lock();
     let base = base();
     for stand_in in ["vault", "postgres", "monitoring"] {
         let mut context = Context::of(&images().join(stand_in));
@@ -47,6 +45,23 @@ pub(crate) fn build() {
     told(&mut docker(["image", "prune", "--force", "--filter", &ours]));
 }
 
+/// The same image once more, under another digest and with this tag.
+pub(crate) fn build_again(image: &str, tag: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("Dockerfile"), format!("FROM {}\nLABEL built=again\n", name(image))).unwrap();
+    let tag = format!("--tag={}:{tag}", name(image));
+    let mut build = Command::new(harness::buildx().unwrap());
+    run(build.args(["build", "--quiet", "--load", &tag]).arg(dir.path())).success();
+}
+
+/// An earlier version of the server, with the tag `earlier`.
+pub(crate) fn build_earlier_vault() {
+    let _lock = lock();
+    let mut context = Context::of(&images().join("vault"));
+    context.add(&harness::earlier_server().unwrap(), "bao");
+    context.build(&(name("vault") + ":earlier"), &base(), &[]);
+}
+
 /// The name of one of our images.
 pub(crate) fn name(image: &str) -> String {
     format!("{PREFIX}/{image}")
@@ -59,6 +74,13 @@ pub(crate) fn compose_dir() -> PathBuf {
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/e2e is two deep").to_owned()
+}
+
+fn lock() -> File {
+    let path = harness::tools_dir().join("images.lock");
+    let lock = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    lock.lock().unwrap();
+    lock
 }
 
 fn images() -> PathBuf {

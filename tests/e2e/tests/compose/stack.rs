@@ -2,6 +2,7 @@
 
 mod kept;
 mod removal;
+mod typed;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};

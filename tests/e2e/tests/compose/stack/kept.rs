@@ -13,9 +13,7 @@ impl Stack {
     #[track_caller]
     pub(crate) fn ask_vault(&self, script: &str) -> String {
         let script = format!(
-            "read -r VAULT_TOKEN; export VAULT_TOKEN VAULT_ADDR=http://127.0.0.1:8200; \
-             [ ! -e /tls/ca/ca.pem ] || export VAULT_CACERT=/tls/ca/ca.pem VAULT_ADDR=https://127.0.0.1:8200; \
-             bao=$(command -v bao || command -v vault); {script}"
+            "read -r VAULT_TOKEN; export VAULT_TOKEN; bao=$(command -v bao || command -v vault); {script}"
         );
         let vault = self.container("vault");
         let mut command = docker(["exec", "--interactive", vault.id(), "sh", "-euc", &script]);
@@ -94,6 +92,12 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// All of it but the root token, which was made anew.
+    pub(crate) fn without_root(mut self) -> Self {
+        self.root_token.clear();
+        self
+    }
+
     pub(crate) fn of(stack: &Stack) -> Self {
         let status: Value = serde_json::from_str(&stack.ask_vault("$bao status -format=json")).unwrap();
         Self {

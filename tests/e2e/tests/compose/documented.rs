@@ -11,28 +11,31 @@ use crate::images;
 use crate::stack::Stack;
 
 /// The page, and those of its sections that hold commands: each is the subject of a test.
-const PAGES: [(&str, &[&str]); 1] = [(
-    "docs/operate.md",
-    &[
-        "Back up",
-        "Restore",
-        "Go back to a snapshot",
-        "Move to another host",
-        "Credentials, sockets, the agent",
-        "bootstrap",
-        "vault-root",
-        "vault-keys",
-        "vault-data",
-        "A database",
-        "elasticsearch, grafana",
-        "Upgrade Vaultcrew",
-        "Upgrade Vault",
-        "Upgrade Vault in a cluster",
-        "Several stacks on one host",
-        "A Vault that exists already",
-        "Dev mode",
-    ],
-)];
+const PAGES: [(&str, &[&str]); 2] = [
+    ("docs/compose.md", &["From nothing"]),
+    (
+        "docs/operate.md",
+        &[
+            "Back up",
+            "Restore",
+            "Go back to a snapshot",
+            "Move to another host",
+            "Credentials, sockets, the agent",
+            "bootstrap",
+            "vault-root",
+            "vault-keys",
+            "vault-data",
+            "A database",
+            "elasticsearch, grafana",
+            "Upgrade Vaultcrew",
+            "Upgrade Vault",
+            "Upgrade Vault in a cluster",
+            "Several stacks on one host",
+            "A Vault that exists already",
+            "Dev mode",
+        ],
+    ),
+];
 
 /// What a section tells to do next.
 pub(crate) enum Step {
@@ -88,6 +91,15 @@ impl Procedure {
         let outcome = run(&mut stack.shell(&commands));
         assert!(outcome.code() == 0, "{}:\n{commands}\n{}\n{}", self.title, outcome.stderr, stack.story());
         outcome
+    }
+
+    /// Runs the next commands where these variables are not set yet.
+    #[track_caller]
+    pub(crate) fn run_here(&mut self, stack: &Stack, unset: &[&str]) {
+        let commands = self.commands();
+        let unset = unset.iter().map(|name| format!("unset {name}\n"));
+        let outcome = run(&mut stack.shell(&(unset.collect::<String>() + &commands)));
+        assert!(outcome.code() == 0, "{}:\n{commands}\n{}\n{}", self.title, outcome.stderr, stack.story());
     }
 
     fn commands(&mut self) -> String {

@@ -138,9 +138,13 @@ impl Container {
         self.text("/State/Status") == "running"
     }
 
+    pub(crate) fn restart_policy(&self) -> &str {
+        self.text("/HostConfig/RestartPolicy/Name")
+    }
+
     /// It stays until it is told to end.
     pub(crate) fn is_lasting(&self) -> bool {
-        self.text("/HostConfig/RestartPolicy/Name") == "unless-stopped"
+        self.restart_policy() == "unless-stopped"
     }
 
     /// It runs and is healthy as far as it says; or it had something to do once, and did it.

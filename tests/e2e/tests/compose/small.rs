@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use harness::Programs;
+use serde_json::Value;
 
 use crate::engine::{docker, told};
 use crate::images;
@@ -24,6 +25,16 @@ fn an_image_holds_its_program_and_nothing_else() {
         let own = fs::metadata(programs.path(program)).unwrap().len();
         assert!(size < own + 50_000, "{program}: {size} bytes, of which the program has {own}");
         all += size;
+
+        let told_of = told(&mut docker(["image", "inspect", "--format={{json .Config}}", &image]));
+        let config: Value = serde_json::from_str(&told_of).unwrap();
+        assert_eq!(config["Labels"]["org.opencontainers.image.title"], program);
+        assert!(config["User"].as_str().unwrap().starts_with('5'), "{program} runs as {}", config["User"]);
+        // db-init ends when it is done.
+        let healthcheck = [format!("/bin/{program}"), "healthcheck".to_owned()];
+        let healthcheck =
+            (program != "db-init").then(|| serde_json::json!(["CMD", healthcheck[0], healthcheck[1]]));
+        assert_eq!(config.pointer("/Healthcheck/Test").cloned(), healthcheck, "{program}");
 
         let label = format!("--label={}", crate::engine::LABEL);
         let container = told(&mut docker(["create", &label, &image]));

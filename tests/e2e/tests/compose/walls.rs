@@ -6,6 +6,7 @@ use harness::wait_until;
 
 use crate::engine::{Container, docker, lines, secretly_told, told};
 use crate::images;
+use crate::monitoring::MONITORING;
 use crate::stack::{SOON, Stack};
 
 const SERVICES: [&str; 6] = ["user", "auth", "chat", "game", "notification", "gateway"];
@@ -13,7 +14,7 @@ const DATABASES: [&str; 5] = ["user_db", "auth_db", "chat_db", "game_db", "notif
 
 #[test]
 fn nobody_reaches_what_is_not_theirs() {
-    let stack = Stack::new(&[], &[]).start();
+    let stack = Stack::new(&[], &["monitoring"]).start();
     each_service_has_its_own_secrets(&stack);
     nobody_reads_the_secrets_of_others(&stack);
     files(&stack);
@@ -92,9 +93,10 @@ fn files(stack: &Stack) {
         may_read(&format!("credential of {database}"), &[&format!("{database}-init"), "bootstrap"]);
         may_read("a database's files", &DATABASES);
     }
-    for service in ["elasticsearch", "kibana", "logstash", "filebeat", "grafana"] {
-        may_read(&format!("credential of {service}"), &["bootstrap"]);
+    for service in MONITORING {
+        may_read(&format!("credential of {service}"), &[service, "bootstrap"]);
     }
+    may_read("credential of elasticsearch", &["elasticsearch", "elastic-users", "bootstrap"]);
     assert_eq!(readers, expected);
 }
 
@@ -124,6 +126,7 @@ fn networks(stack: &Stack) {
     for container in &running {
         let port = match container.service() {
             "vault" => 8200,
+            "elasticsearch" => 9200,
             name if name.ends_with("_db") => 5432,
             _ => continue,
         };
@@ -147,8 +150,10 @@ fn networks(stack: &Stack) {
             .collect();
         let database = format!("{service}_db");
         let expected: BTreeSet<&str> = match service {
-            "vault" | "unsealer" | "bootstrap" | "gateway" => ["vault"].into(),
+            "unsealer" | "bootstrap" | "gateway" => ["vault"].into(),
+            "vault" => ["vault", "elasticsearch"].into(),
             name if DATABASES.contains(&name) => [name].into(),
+            name if MONITORING.contains(&name) => ["vault", "elasticsearch"].into(),
             _ => ["vault", &database].into(),
         };
         assert_eq!(reached, expected, "{service}");
@@ -163,11 +168,14 @@ fn nobody_can_become_more(stack: &Stack) {
         assert!(!["", "0", "root"].contains(&container.user().split(':').next().unwrap()), "{service}");
         assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]), "{service}");
         assert_eq!(host["CapAdd"], serde_json::Value::Null, "{service}");
-        assert_eq!(host["ReadonlyRootfs"], true, "{service}");
+        // These three write where they lie.
+        let writes = ["elasticsearch", "kibana", "logstash"].contains(&service);
+        assert_eq!(host["ReadonlyRootfs"], !writes, "{service}");
         assert_eq!(host["Privileged"], false, "{service}");
         assert_eq!(host["SecurityOpt"], serde_json::json!(["no-new-privileges:true"]), "{service}");
         assert!(host["Memory"].as_i64() > Some(0) && host["PidsLimit"].as_i64() > Some(0), "{service}");
         assert_eq!(host["LogConfig"]["Config"]["max-file"], "3", "{service}");
+        assert!(["unless-stopped", "on-failure"].contains(&container.restart_policy()), "{service}");
     }
     let vault = format!("{}_vault", stack.project);
     assert_eq!(told(&mut docker(["network", "inspect", "--format={{.Internal}}", &vault])).trim(), "true");

@@ -116,26 +116,24 @@ impl Observed {
         target: &Target,
         objects: &ObjectArgs,
     ) -> Result<Self, DbInitError> {
-        let client = &admin.client;
-        let looking =
-            |error: tokio_postgres::Error| admin.failed("looking at the roles and databases", &error);
+        let looking = "looking at the roles and databases";
         let (user, database) = (&target.user, &target.database);
         let owner = objects.db_owner.as_ref().unwrap_or(user);
 
-        let row = client.query_one(ADMINISTRATOR, &[owner]).await.map_err(looking)?;
+        let row = admin.row(looking, ADMINISTRATOR, &[owner]).await?;
         let sees_verifiers = row.get(2);
         let administrator =
             Administrator { is_superuser: row.get(0), server_version: row.get(1), acts_as_owner: row.get(3) };
-        let found = client.query_opt(DATABASE, &[database, user]).await.map_err(looking)?;
-        let found = found.map(|row| Database {
+        let found = admin.rows(looking, DATABASE, &[database, user]).await?;
+        let found = found.first().map(|row| Database {
             owner: row.get(0),
             public_may_connect: row.get(1),
             is_granted: row.get(2),
             encoding: row.get(3),
             locale: row.get(4),
         });
-        let role = client.query_opt(ROLE, &[user, &objects.valid_until]).await.map_err(looking)?;
-        let role = match role {
+        let role = admin.rows(looking, ROLE, &[user, &objects.valid_until]).await?;
+        let role = match role.first() {
             None => None,
             Some(row) => {
                 let password = if sees_verifiers {
@@ -143,10 +141,10 @@ impl Observed {
                 } else {
                     logs_in(server, target, if found.is_some() { database } else { "postgres" }).await?
                 };
-                Some(role_of(&row, password))
+                Some(role_of(row, password))
             }
         };
-        let row = client.query_one(READER, &[&objects.read_only_role, database]).await.map_err(looking)?;
+        let row = admin.row(looking, READER, &[&objects.read_only_role, database]).await?;
         let reader = Reader { exists: row.get(0), may_connect: row.get(1) };
         Ok(Self { administrator, role, database: found, reader })
     }
@@ -165,9 +163,8 @@ fn role_of(row: &Row, password: Password) -> Role {
 /// Whether the password is the one that the server keeps a SCRAM verifier of.
 async fn fits_verifier(admin: &Admin, target: &Target) -> Result<Password, DbInitError> {
     let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
-    let row = admin.client.query_opt(sql, &[&target.user]).await;
-    let row = row.map_err(|error| admin.failed("reading the verifier of the role's password", &error))?;
-    let verifier = row.and_then(|row| row.get::<_, Option<String>>(0)).map(SecretString::from);
+    let rows = admin.rows("reading the verifier of the role's password", sql, &[&target.user]).await?;
+    let verifier = rows.first().and_then(|row| row.get::<_, Option<String>>(0)).map(SecretString::from);
     let fits = verifier.is_some_and(|verifier| verifier::fits(&target.password, &verifier));
     Ok(if fits { Password::Right } else { Password::Wrong })
 }

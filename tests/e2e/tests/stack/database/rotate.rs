@@ -2,12 +2,18 @@
 
 use std::process::Command;
 
-use harness::{Outcome, Postgres, PostgresVersion, run, spawn};
+use harness::{Outcome, Postgres, PostgresVersion, run, spawn, under_strace};
 use serde_json::{Value, json};
 
-use super::faults::with_fault;
-use super::{VERSIONS, db_init};
+use super::db_init;
 use crate::crew::{Crew, PASSWORD};
+
+/// The same command, with a fault in its `number`th call of `effect`.
+fn with_fault(command: &Command, effect: &str, fault: &str, number: usize) -> Command {
+    let (traced, injected) = (format!("trace={effect}"), format!("inject={effect}:{fault}:when={number}"));
+    let dir = command.get_current_dir().expect("the crew's directory");
+    under_strace(command, &["-e", &traced, "-e", &injected], &dir.join("trace"))
+}
 
 /// A crew whose `user` and `user_db` share the password, and a role that may write both.
 fn stack(version: PostgresVersion) -> (Crew, Postgres) {
@@ -60,7 +66,7 @@ fn assert_silent(outcome: &Outcome, postgres: &Postgres, password: &str) {
 
 #[test]
 fn vault_and_postgresql_have_a_new_password_and_open_sessions_stay() {
-    for version in VERSIONS {
+    for version in [PostgresVersion::V15, PostgresVersion::V16, PostgresVersion::V18] {
         let (crew, postgres) = stack(version);
         let sql = "SELECT pg_sleep(3); SELECT 'still here'";
         let open = spawn(&mut postgres.psql_command("user_svc", PASSWORD, "users", sql));

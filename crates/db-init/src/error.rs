@@ -204,6 +204,30 @@ pub enum DbInitError {
         /// Its path for the API.
         data: String,
     },
+    /// A copy that a rotation would leave behind.
+    #[error(
+        "{key} of the secret {path} has the password in it too, and a rotation would leave it as it was; name it with \
+         --also {name}:{key}, or where it is more than the password, make it of its parts (approle-agent --template)"
+    )]
+    UnnamedCopy {
+        /// The secret.
+        name: String,
+        /// Its path, with the mount.
+        path: String,
+        /// The key.
+        key: String,
+    },
+    /// The role that would take turns with the service's is somebody else's.
+    #[error(
+        "the role {user} exists, and is not one that takes turns with {with}; drop it or rename it, or rotate without \
+         --alternate"
+    )]
+    ForeignTurn {
+        /// The role.
+        user: String,
+        /// The one that owns the service's database.
+        with: String,
+    },
     /// A secret was not written.
     #[error("the new password cannot be written to the secret {path}; run rotate again")]
     WriteSecret {

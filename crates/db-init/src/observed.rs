@@ -34,7 +34,7 @@ pub(crate) struct Administrator {
 }
 
 /// The login role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Role {
     pub(crate) can_log_in: bool,
     /// More than db-init gives: superuser, createrole, createdb, replication, bypassrls, or a predefined role,
@@ -45,6 +45,8 @@ pub(crate) struct Role {
     pub(crate) connection_limit: i32,
     /// Whether its password ends when it was asked to; true where nothing was asked.
     pub(crate) ends_as_asked: bool,
+    /// Another role, of which it is a member and as which its sessions act: they make that one's tables.
+    pub(crate) stands_in_for: Option<String>,
 }
 
 /// The password that the role has, beside the one that is to be.
@@ -93,7 +95,9 @@ const ROLE: &str = "WITH RECURSIVE reached AS ( \
             OR (rolname ^@ 'pg_' AND rolname <> 'pg_database_owner')) \
         FROM pg_roles JOIN reached USING (oid) \
     ), rolconnlimit, \
-    $2::text IS NULL OR coalesce(rolvaliduntil, 'infinity') = $2::text::timestamptz \
+    $2::text IS NULL OR coalesce(rolvaliduntil, 'infinity') = $2::text::timestamptz, \
+    (SELECT acted.rolname::text FROM pg_roles acted JOIN reached USING (oid) \
+        WHERE 'role=' || acted.rolname = ANY (pg_roles.rolconfig) AND acted.rolname <> $1) \
     FROM pg_roles WHERE rolname = $1";
 
 const DATABASE: &str = "SELECT pg_get_userbyid(datdba)::text, \
@@ -118,13 +122,16 @@ impl Observed {
     ) -> Result<Self, DbInitError> {
         let looking = "looking at the roles and databases";
         let (user, database) = (&target.user, &target.database);
-        let owner = objects.db_owner.as_ref().unwrap_or(user);
+        let rows = admin.rows(looking, ROLE, &[user, &objects.valid_until]).await?;
+        let role = rows.first();
+        let acting = role.and_then(|row| row.get::<_, Option<String>>(4)).unwrap_or_else(|| user.clone());
+        let owner = objects.db_owner.as_ref().unwrap_or(&acting);
 
         let row = admin.row(looking, ADMINISTRATOR, &[owner]).await?;
         let sees_verifiers = row.get(2);
         let administrator =
             Administrator { is_superuser: row.get(0), server_version: row.get(1), acts_as_owner: row.get(3) };
-        let found = admin.rows(looking, DATABASE, &[database, user]).await?;
+        let found = admin.rows(looking, DATABASE, &[database, &acting]).await?;
         let found = found.first().map(|row| Database {
             owner: row.get(0),
             public_may_connect: row.get(1),
@@ -132,8 +139,7 @@ impl Observed {
             encoding: row.get(3),
             locale: row.get(4),
         });
-        let role = admin.rows(looking, ROLE, &[user, &objects.valid_until]).await?;
-        let role = match role.first() {
+        let role = match role {
             None => None,
             Some(row) => {
                 let password = if sees_verifiers {
@@ -148,6 +154,12 @@ impl Observed {
         let reader = Reader { exists: row.get(0), may_connect: row.get(1) };
         Ok(Self { administrator, role, database: found, reader })
     }
+
+    /// The role whose rights the user's sessions have, and whose tables they make: the user itself, or the one that
+    /// it stands in for.
+    pub(crate) fn acting<'a>(&'a self, target: &'a Target) -> &'a str {
+        self.role.as_ref().and_then(|role| role.stands_in_for.as_ref()).unwrap_or(&target.user)
+    }
 }
 
 fn role_of(row: &Row, password: Password) -> Role {
@@ -157,6 +169,7 @@ fn role_of(row: &Row, password: Password) -> Role {
         password,
         connection_limit: row.get(2),
         ends_as_asked: row.get(3),
+        stands_in_for: row.get(4),
     }
 }
 

@@ -40,6 +40,8 @@ impl Failure for DbInitError {
             | Self::Fixed { .. }
             | Self::ReaderIsUser(_)
             | Self::NothingToRotate { .. }
+            | Self::UnnamedCopy { .. }
+            | Self::ForeignTurn { .. }
             | Self::PowerfulRole { .. } => Exit::Config,
             Self::Unreachable { .. } => Exit::Unavailable,
             Self::AdminRefused { .. } | Self::MayNotWrite { .. } => Exit::Denied,

@@ -7,6 +7,7 @@ mod objects;
 mod rotate;
 mod socket;
 mod tls;
+mod way;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -10,6 +10,8 @@ on_every_version!(
     a_reader_reads_what_there_is_and_what_comes_and_changes_nothing,
     another_owner_leaves_the_service_all_it_needs,
     a_schema_that_all_may_create_in_is_closed,
+    a_database_as_servers_up_to_14_make_it_is_the_services_own,
+    it_is_copied_from_the_template_that_is_named,
     a_role_that_was_here_before_is_not_taken_over,
 );
 
@@ -103,6 +105,41 @@ fn a_schema_that_all_may_create_in_is_closed(version: PostgresVersion) {
     assert!(mended.stderr.contains("closed the schema public of users to other roles"), "{}", mended.stderr);
     assert!(mended.stderr.contains("granted the schema public of users to user_svc"), "{}", mended.stderr);
     assert!(run(&mut db_init(&crew, &postgres)).success().stdout.starts_with("user_db: nothing to change"));
+}
+
+/// Its schema `public` is the superuser's there, and everybody's to create in.
+fn a_database_as_servers_up_to_14_make_it_is_the_services_own(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
+    let as_14 = "ALTER SCHEMA public OWNER TO postgres; GRANT CREATE ON SCHEMA public TO PUBLIC";
+    postgres.sql("template1", as_14);
+    postgres.sql("postgres", "CREATE ROLE neighbour LOGIN PASSWORD 'x'");
+    let made = run(&mut db_init(&crew, &postgres)).success();
+    assert!(made.stderr.contains("closed the schema public of users to other roles"), "{}", made.stderr);
+    let may = "SELECT has_schema_privilege('neighbour', 'public', 'CREATE'), has_schema_privilege('user_svc', 'public', 'CREATE')";
+    assert_eq!(postgres.sql("users", may), "f|t");
+    assert!(run(&mut db_init(&crew, &postgres)).success().stdout.starts_with("user_db: nothing to change"));
+
+    // By somebody to whom the schema does not belong: it is used as it is, and the database is closed all the same.
+    postgres.sql("postgres", "DROP DATABASE users");
+    postgres.sql("postgres", "DROP ROLE user_svc");
+    postgres.sql("postgres", "CREATE ROLE maker LOGIN CREATEROLE CREATEDB PASSWORD 'maker'");
+    crew.write("superuser-password", "maker");
+    let by_maker = || run(db_init(&crew, &postgres).args(["--admin-user", "maker"])).success();
+    by_maker();
+    postgres.psql("user_svc", PASSWORD, "users", "CREATE TABLE t (n int)").unwrap();
+    let closed = postgres.psql("neighbour", "x", "users", "SELECT 1").unwrap_err();
+    assert!(closed.contains("permission denied for database"), "{closed}");
+    assert!(by_maker().stdout.starts_with("user_db: nothing to change"));
+}
+
+fn it_is_copied_from_the_template_that_is_named(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
+    postgres.sql("postgres", "CREATE DATABASE model");
+    postgres.sql("model", "CREATE TABLE brought (n int)");
+    let like = || run(db_init(&crew, &postgres).args(["--db-template", "model"])).success();
+    like();
+    assert_eq!(postgres.sql("users", "SELECT to_regclass('brought')"), "brought");
+    assert!(like().stdout.starts_with("user_db: nothing to change"));
 }
 
 fn a_role_that_was_here_before_is_not_taken_over(version: PostgresVersion) {

@@ -29,6 +29,7 @@ use crate::BootstrapError;
 use crate::args::Stack;
 use crate::concurrent::for_each;
 use crate::mark::MARK;
+use crate::own::Hands;
 use due::{Other, Room, is_past_overlap};
 
 const ROLE_ID: &str = "role_id";
@@ -114,12 +115,12 @@ impl Refreshed {
 /// Refreshes all, side by side. One that fails holds up no other, save where Vault has gone away: then those that are
 /// not under way yet are not begun.
 pub(crate) async fn refresh_all(
-    client: &VaultClient,
+    hands: &Hands,
     deliveries: Vec<Delivery>,
 ) -> Vec<Result<Refreshed, BootstrapError>> {
     let is_away = Arc::new(AtomicBool::new(false));
     let refreshed = for_each("looking at credentials", deliveries, |delivery| {
-        let (client, is_away) = (client.clone(), Arc::clone(&is_away));
+        let (client, is_away) = (hands.client(&delivery).clone(), Arc::clone(&is_away));
         async move {
             if is_away.load(Ordering::Relaxed) {
                 return Ok::<_, Infallible>(Ok(Refreshed::NotAsked));

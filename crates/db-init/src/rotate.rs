@@ -15,6 +15,8 @@
 mod secrets;
 mod turns;
 
+use std::collections::BTreeSet;
+
 use secrecy::SecretString;
 use vault_client::{VaultClient, kv2};
 
@@ -160,6 +162,9 @@ impl Rotation<'_> {
 
     fn answer(&self, change: &str, target: &Target, copies: &[Copy], proof: Proof, more: &str) -> Answer {
         let names = [self.service.name].into_iter().chain(copies.iter().map(|copy| copy.name.as_str()));
+        // A secret may hold two copies.
+        let mut seen = BTreeSet::new();
+        let names = names.filter(|name| seen.insert(*name));
         let secrets: Vec<_> = names.map(|name| format!("{}/{name}", self.secrets.mount)).collect();
         let (role, database, places) = (target.user.clone(), target.database.clone(), secrets.join(" and "));
         let text = format!("{change}: role {role} has a new password, which is in {places}, {proof}{more}");

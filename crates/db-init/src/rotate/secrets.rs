@@ -97,7 +97,9 @@ impl Secrets<'_> {
     async fn others_to_write(&self) -> Result<Vec<String>, DbInitError> {
         let rules = capabilities::rules_of_self(self.client, self.client.soon()).await;
         let Some(rules) = rules.map_err(DbInitError::Capabilities)? else {
-            tracing::debug!("Vault does not tell what the policy grants: copies are those of --also");
+            tracing::warn!(
+                "Vault does not tell what this AppRole may write: the copies are those of --also alone"
+            );
             return Ok(Vec::new());
         };
         let prefix = format!("{}/data/", self.mount);

@@ -155,7 +155,8 @@ fn nothing_is_changed_where_the_policy_does_not_suffice() {
     with(&own, 78, "DB_URL of the secret secret/user has the password in it too");
     more("DB_URL", PASSWORD);
     with(&own, 78, "name it with --also user:DB_URL");
-    run(rotate(&crew, &postgres).args(["--also", "user:DB_URL"])).success();
+    let rotated = run(rotate(&crew, &postgres).args(["--also", "user:DB_URL"])).success();
+    assert!(rotated.stdout.contains("in secret/user_db and secret/user,"), "{}", rotated.stdout);
     let new = agreed(&crew, &postgres, "a copy under another key");
     assert_eq!(secret(&crew, "user")["data"]["DB_URL"], new.as_str());
 }

@@ -79,7 +79,7 @@ fn cut_off_between_any_two_statements_the_run_finishes(version: PostgresVersion)
             let number = proxy.requests().len() + index + 1;
             proxy.at(moment, number, || Trouble::Reset(0));
             let outcome = run(&mut db_init_through(&crew, &postgres, &proxy)).success();
-            assert_eq!(proxy.requests().get(number - 1), Some(request), "another conversation");
+            assert!(proxy.requests().len() >= number, "it was not cut off before {request}");
             begun_again += usize::from(outcome.stderr.contains("beginning again"));
             assert_whole(&postgres, &format!("cut off: {moment:?} {request}"));
             forget(&postgres);

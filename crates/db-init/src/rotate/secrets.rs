@@ -8,7 +8,7 @@ use crate::DbInitError;
 use crate::args::RotateArgs;
 use crate::target::{Target, read_secret, value};
 
-/// A shorter password may be a part of another value by chance.
+/// A shorter password may be another value, or a part of one, by chance.
 const LONG_ENOUGH: usize = 8;
 
 /// Another secret that holds the password.
@@ -127,16 +127,11 @@ impl Secrets<'_> {
         secret: &kv2::Secret,
         copies: &[Copy],
     ) -> Result<(), DbInitError> {
-        let password = target.password.expose_secret();
         let is_known = |key: &str| {
             let own = name == self.service && key == target.password_key;
             own || copies.iter().any(|copy| copy.name == name && copy.key(target) == key)
         };
-        let has_it = |value: &SecretString| {
-            let value = value.expose_secret();
-            value == password || (password.len() >= LONG_ENOUGH && value.contains(password))
-        };
-        match secret.values.iter().find(|(key, value)| !is_known(key) && has_it(value)) {
+        match secret.values.iter().find(|(key, value)| !is_known(key) && has_password(target, value)) {
             None => Ok(()),
             Some((key, _)) => Err(DbInitError::UnnamedCopy {
                 name: name.to_owned(),
@@ -227,6 +222,13 @@ impl Secrets<'_> {
     }
 }
 
+/// Whether the value is the password or has it in it; the name of the user or the database may be the same word.
+fn has_password(target: &Target, value: &SecretString) -> bool {
+    let (password, value) = (target.password.expose_secret(), value.expose_secret());
+    let is_a_name = value == target.user || value == target.database;
+    password.len() >= LONG_ENOUGH && value.contains(password) && !is_a_name
+}
+
 fn exposed(value: Option<&SecretString>) -> Option<&str> {
     value.map(SecretString::expose_secret)
 }
@@ -239,6 +241,20 @@ fn is_certain(error: &VaultError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_found_in_a_value_and_not_in_a_name() {
+        let has = |password: &str, value: &str| {
+            let target =
+                Target { user: "long-enough".to_owned(), password: password.into(), ..Target::example() };
+            has_password(&target, &value.into())
+        };
+        assert!(
+            has("canary-canary", "canary-canary") && has("canary-canary", "postgres://u:canary-canary@h/d")
+        );
+        assert!(has("long-enough", "postgres://u:long-enough@h/d") && !has("long-enough", "long-enough"));
+        assert!(!has("short", "short") && !has("canary-canary", "another"));
+    }
 
     #[test]
     fn a_copy_is_a_secret_and_perhaps_its_keys() {

@@ -10,6 +10,7 @@ mod stack;
 
 mod config;
 mod faults;
+mod first_process;
 mod life;
 mod long;
 mod monitoring;

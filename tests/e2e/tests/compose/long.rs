@@ -1,4 +1,4 @@
-//! Stories that take many minutes: `cargo xtask soak`.
+//! Stories that take many minutes: `cargo xtask stack`.
 
 mod operate;
 mod wall;

@@ -9,7 +9,7 @@ use backoff::Jitter;
 use boot_clock::{BootTime, sleep_until};
 use secrecy::SecretString;
 use vault_client::token::Auth;
-use vault_client::{VaultClient, VaultError, approle, token};
+use vault_client::{VaultClient, VaultError, approle, sys, token};
 
 use crate::watch::Watch;
 use crate::{
@@ -124,6 +124,12 @@ impl AppRole {
         is_refused && self.client().is_none()
     }
 
+    /// Whether Vault did not answer to what the session has to ask of it: nobody has to ask for more meanwhile.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.session.is_held_back(BootTime::now())
+    }
+
     /// Waits for the first login and gives a client that speaks with its token.
     ///
     /// Whatever comes of it, [`close`](Self::close) is to follow.
@@ -198,9 +204,21 @@ impl AppRole {
     /// Does it. An action is left a moment to end once a stop is ordered: a login that is cut off leaves a
     /// token that nobody revokes.
     pub async fn perform(&mut self, action: Action, shutdown: &Shutdown) -> Result<Progress, Stopped> {
-        let event = shutdown.or_stop_after(GRACE, self.act(action)).await?;
+        let event = shutdown.or_stop_after(GRACE, self.answer_to(action)).await?;
         self.session.handle(BootTime::now(), event, Jitter::draw());
         Ok(if matches!(event, Event::Opened(_)) { Progress::Opened } else { Progress::Unchanged })
+    }
+
+    /// What comes of it, for as long as that can still come.
+    async fn answer_to(&mut self, action: Action) -> Event {
+        let client = self.client.clone();
+        tokio::select! {
+            biased;
+            event = self.act(action) => return event,
+            () = sys::came_back(&client) => {}
+        }
+        tracing::info!("Vault was out of reach and is back, asking it again");
+        Event::Unanswered
     }
 
     async fn act(&mut self, action: Action) -> Event {
@@ -344,10 +362,11 @@ impl AppRole {
     }
 
     async fn revoke_retired(&mut self) -> Event {
-        if let Some(token) = self.retired.take() {
-            let client = self.client.with_token(token);
+        if let Some(token) = &self.retired {
+            let client = self.client.with_token(token.clone());
             revoke(&client, client.soon()).await;
         }
+        self.retired = None;
         Event::Revoked
     }
 

@@ -63,6 +63,8 @@ pub enum Event {
         /// How long the server asks to be left alone.
         retry_after: Option<Duration>,
     },
+    /// Vault went out of reach while it was asked something, and is back: no answer will come.
+    Unanswered,
     /// The replaced token was revoked, or given up to its own expiry.
     Revoked,
 }
@@ -196,6 +198,12 @@ impl Session {
         self.token.map(|token| token.expires)
     }
 
+    /// Whether something is due that Vault did not answer to, and that is to be asked again.
+    #[must_use]
+    pub fn is_held_back(&self, now: BootTime) -> bool {
+        now < self.hold_until && (self.retired || self.wanted(now).is_some())
+    }
+
     /// What a session without a token waits for.
     #[must_use]
     pub const fn reason(&self) -> Reason {
@@ -315,11 +323,10 @@ impl Session {
                     self.token.map(|token| if may_log_in { declined(token) } else { token.tried_later(now) });
                 self.settle(now);
             }
-            Event::Unavailable { retry_after } => {
-                let pause = RETRY_DELAYS.delay(self.failures, jitter);
-                self.hold_until = now + pause.max(retry_after.unwrap_or_default());
-                self.failures = self.failures.saturating_add(1);
-                self.reason = Reason::Unavailable;
+            Event::Unavailable { retry_after } => self.hold_back(now, retry_after, jitter),
+            Event::Unanswered => {
+                self.failures = 0;
+                self.hold_back(now, None, jitter);
             }
             Event::Revoked => self.retired = false,
         }
@@ -328,6 +335,13 @@ impl Session {
     fn settle(&mut self, now: BootTime) {
         self.failures = 0;
         self.hold_until = now;
+    }
+
+    fn hold_back(&mut self, now: BootTime, retry_after: Option<Duration>, jitter: Jitter) {
+        let pause = RETRY_DELAYS.delay(self.failures, jitter);
+        self.hold_until = now + pause.max(retry_after.unwrap_or_default());
+        self.failures = self.failures.saturating_add(1);
+        self.reason = Reason::Unavailable;
     }
 
     fn bar(&mut self, now: BootTime, until: Option<BootTime>, reason: Reason) {

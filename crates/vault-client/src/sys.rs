@@ -123,3 +123,24 @@ pub async fn active(client: &VaultClient, by: Instant) -> Result<(), VaultError>
         _ => Ok(()),
     }
 }
+
+/// How long an answer is waited for before the server is asked whether it is there, how long it may take to say so, and
+/// how long it is from one such question to the next.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits until Vault was out of reach and is back. Whatever was asked before is lost then: a network that came back
+/// brings no answer to what it swallowed. A server that is there and slow is never taken for one that was away.
+pub async fn came_back(client: &VaultClient) {
+    let client = client.without_retries().with_timeout(PATIENCE);
+    let mut was_away = false;
+    loop {
+        tokio::time::sleep_until(client.soon()).await;
+        let next = client.soon();
+        match active(&client, next).await {
+            Err(VaultError::Unreachable { .. }) => was_away = true,
+            _ if was_away => return,
+            _ => continue,
+        }
+        tokio::time::sleep_until(next).await;
+    }
+}

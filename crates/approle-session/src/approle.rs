@@ -42,6 +42,8 @@ pub struct AppRole {
     problem: Option<Problem>,
     /// Requests fail, and that was said.
     in_trouble: bool,
+    /// The token is not renewed, and that was said.
+    is_declined: bool,
     waited: Waited,
     watch: Watch,
     sink: Option<Sink>,
@@ -97,6 +99,7 @@ impl AppRole {
             retired: None,
             problem: None,
             in_trouble: false,
+            is_declined: false,
             waited: Waited { since: now, said: now },
             watch: Watch::default(),
             sink: None,
@@ -294,7 +297,7 @@ impl AppRole {
                 let replaced = self.token.replace(auth.client_token);
                 self.retired = replaced.filter(|_| self.session.is_open(BootTime::now()));
                 self.tally.logins += 1;
-                self.in_trouble = false;
+                (self.in_trouble, self.is_declined) = (false, false);
                 tracing::info!(ttl = ?auth.lease_duration, "logged in by AppRole");
                 self.drain_into_sink();
                 event
@@ -319,6 +322,7 @@ impl AppRole {
         match token::renew_self(&client, client.soon()).await {
             Ok(auth) => {
                 self.tally.renewals += 1;
+                self.is_declined = false;
                 if std::mem::take(&mut self.in_trouble) {
                     tracing::info!("Vault answers again");
                 }
@@ -331,7 +335,12 @@ impl AppRole {
                 Event::Lapsed
             }
             Err(error @ (VaultError::Refused { .. } | VaultError::Unexpected { status: 500, .. })) => {
-                tracing::warn!("the token is not renewed, logging in anew: {error}");
+                // Asked for again until the token ends, where no login takes its place.
+                if std::mem::replace(&mut self.is_declined, true) {
+                    tracing::debug!("the token is still not renewed: {error}");
+                } else {
+                    tracing::warn!("the token is not renewed, logging in anew: {error}");
+                }
                 Event::NotRenewed
             }
             Err(error) => self.unavailable(error),

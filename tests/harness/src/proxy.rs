@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::link::Link;
 use crate::error::{Error, Result, or_panic};
@@ -116,7 +116,13 @@ impl Proxy {
     /// The requests seen so far, in order: `PUT /v1/sys/init`.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
-        self.shared.state().requests.clone()
+        self.shared.state().requests.iter().map(|(_, request)| request.clone()).collect()
+    }
+
+    /// When each request came, from the one with this index on.
+    #[must_use]
+    pub fn arrivals(&self, from: usize) -> Vec<Instant> {
+        self.shared.state().requests.iter().skip(from).map(|(when, _)| *when).collect()
     }
 
     /// Does this once, at that moment of the `number`th request, the first being 1; everything else goes on.
@@ -187,7 +193,7 @@ struct State {
     listens: bool,
     ends: bool,
     links: Vec<Weak<Link>>,
-    requests: Vec<String>,
+    requests: Vec<(Instant, String)>,
     acts: Vec<(Moment, usize, Act)>,
     paths: Vec<(String, Trouble)>,
     from: Option<(Moment, usize, Trouble)>,
@@ -201,7 +207,7 @@ impl Shared {
     /// Takes a request into the record: its number.
     fn note(&self, request: String) -> usize {
         let mut state = self.state();
-        state.requests.push(request);
+        state.requests.push((Instant::now(), request));
         state.requests.len()
     }
 

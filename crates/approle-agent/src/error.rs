@@ -176,7 +176,9 @@ impl AgentError {
         match self {
             Self::Read { cause: VaultError::Denied { .. }, .. } => Read::Denied,
             Self::Missing { .. } | Self::Read { cause: VaultError::NotFound { .. }, .. } => Read::Missing,
-            Self::Read { cause, .. } if cause.is_transient() => Read::Away,
+            Self::Read { cause, .. } if cause.is_transient() => {
+                Read::Away { retry_after: cause.retry_after() }
+            }
             Self::Unanswered => Read::Unanswered,
             _ => Read::Failed,
         }

@@ -47,8 +47,8 @@ pub(crate) enum Read {
     Rendered(u64),
     /// The token may not read a secret, or is none any more.
     Denied,
-    /// Vault is away.
-    Away,
+    /// Vault is away, or asks to be left alone for so long.
+    Away { retry_after: Option<Duration> },
     /// Vault was away, and is back.
     Unanswered,
     /// Nothing is there: at first somebody is yet to write it, later somebody has removed it.
@@ -134,12 +134,14 @@ impl Refresh {
 
     fn failed(&mut self, now: BootTime, read: Read, jitter: Jitter) -> Verdict {
         let is_first = self.rendered.is_none();
-        let passes = matches!(read, Read::Away | Read::Unanswered) || (read == Read::Missing && is_first);
+        let passes =
+            matches!(read, Read::Away { .. } | Read::Unanswered) || (read == Read::Missing && is_first);
         if read == Read::Unanswered {
             self.failures = 0;
         }
         let delays = if passes { RETRY_DELAYS } else { MENDING_DELAYS };
-        self.due = now + delays.delay(self.failures, jitter);
+        let asked_for = if let Read::Away { retry_after } = read { retry_after } else { None };
+        self.due = now + delays.delay(self.failures, jitter).max(asked_for.unwrap_or_default());
         self.failures = self.failures.saturating_add(1);
         if is_first && (!passes || self.due >= self.deadline) {
             return Verdict::GiveUp;
@@ -159,6 +161,7 @@ mod tests {
     use super::*;
 
     const EVERY: Duration = Duration::from_mins(5);
+    const AWAY: Read = Read::Away { retry_after: None };
 
     fn at(seconds: u64) -> BootTime {
         BootTime::at(Duration::from_secs(1_000 + seconds))
@@ -209,13 +212,13 @@ mod tests {
     fn a_change_is_told_though_vault_went_away() {
         let mut refresh = rendered();
         refresh.handle(at(270), Read::Rendered(2), Jitter::NONE);
-        assert_eq!(refresh.handle(at(272), Read::Away, Jitter::NONE), Verdict::Deliver);
-        assert_eq!(refresh.handle(at(274), Read::Away, Jitter::NONE), Verdict::Nothing);
+        assert_eq!(refresh.handle(at(272), AWAY, Jitter::NONE), Verdict::Deliver);
+        assert_eq!(refresh.handle(at(274), AWAY, Jitter::NONE), Verdict::Nothing);
     }
 
     #[test]
     fn what_was_rendered_once_is_kept_through_everything() {
-        for read in [Read::Away, Read::Unanswered, Read::Missing, Read::Failed] {
+        for read in [AWAY, Read::Unanswered, Read::Missing, Read::Failed] {
             let mut refresh = rendered();
             let mut reads = 0;
             while refresh.due() < at(270 + 3600) {
@@ -231,10 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_left_alone_for_as_long_as_it_asks() {
+        let mut refresh = rendered();
+        let busy = Read::Away { retry_after: Some(Duration::from_secs(40)) };
+        assert_eq!(refresh.handle(at(270), busy, Jitter::NONE), Verdict::Nothing);
+        assert_eq!(refresh.due(), at(310));
+    }
+
+    #[test]
     fn what_was_lost_on_its_way_is_asked_for_again_soon() {
         let mut refresh = rendered();
         for seconds in 270..280 {
-            refresh.handle(at(seconds), Read::Away, Jitter::fixed(1.0));
+            refresh.handle(at(seconds), AWAY, Jitter::fixed(1.0));
         }
         assert!(refresh.due() > at(281));
         refresh.handle(at(281), Read::Unanswered, Jitter::fixed(1.0));
@@ -243,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_first_secrets_are_waited_for_where_that_can_help() {
-        for read in [Read::Away, Read::Missing] {
+        for read in [AWAY, Read::Missing] {
             let mut waiting = refresh();
             while waiting.handle(waiting.due().max(at(0)), read, Jitter::NONE) == Verdict::Nothing {}
             assert!(waiting.due() >= at(60) && waiting.due() < at(65));

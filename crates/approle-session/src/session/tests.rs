@@ -300,6 +300,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Denied),
         Just(Event::Lapsed),
         Just(Event::NotRenewed),
+        Just(Event::Unanswered),
         proptest::option::of(0_u64..120)
             .prop_map(|seconds| Event::Unavailable { retry_after: seconds.map(Duration::from_secs) }),
         Just(Event::Revoked),
@@ -309,6 +310,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 /// The events that can follow an action.
 fn answers(action: Action, event: Event) -> bool {
     match action {
+        Action::Login | Action::Resume | Action::Renew | Action::Revoke if event == Event::Unanswered => true,
         Action::ReadCredentials => matches!(event, Event::Credentials(_) | Event::NoCredentials),
         Action::Login => {
             matches!(event, Event::Opened(_) | Event::Refused | Event::Denied | Event::Unavailable { .. })

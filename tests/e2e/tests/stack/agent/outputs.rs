@@ -23,10 +23,12 @@ fn a_template_is_filled_in_from_two_secrets() {
     // Whoever is not root can name itself alone.
     let owner =
         if is_root() { "daemon".to_owned() } else { fs::metadata("/proc/self").unwrap().uid().to_string() };
+    let group =
+        if is_root() { "daemon".to_owned() } else { fs::metadata("/proc/self").unwrap().gid().to_string() };
     let render = |template: &str| {
         let mut command = crew.agent("render", "user");
         command.args(["--secret", "user,user_db", "--template", &format!("{template}:out/app.conf")]);
-        run(command.args(["--file-mode", "0440", "--file-owner", &owner]))
+        run(command.args(["--file-mode", "0440", "--file-owner", &owner, "--file-group", &group]))
     };
     render("app.tmpl").success();
     let url = "canary%20pa%24w0rd%20%22x%22%20%231%3B%20%5Cn";
@@ -37,6 +39,7 @@ fn a_template_is_filled_in_from_two_secrets() {
     let written = fs::metadata(crew.path("out/app.conf")).unwrap();
     assert_eq!(written.mode() & 0o7777, 0o440);
     assert_eq!(written.uid(), owner.parse().unwrap_or(1));
+    assert_eq!(written.gid(), group.parse().unwrap_or(1));
 
     crew.write("bad.tmpl", "one\ntwo {{ secret('user_db').USER_DB_NAM }}\n");
     let bad = render("bad.tmpl").expect_code(78);

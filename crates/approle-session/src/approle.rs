@@ -1,7 +1,6 @@
 //! The driver: carries out what the [`Session`] decides.
 
 use std::hash::RandomState;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_runtime::{Shutdown, Stopped};
@@ -11,18 +10,13 @@ use secrecy::SecretString;
 use vault_client::token::Auth;
 use vault_client::{VaultClient, VaultError, approle, sys, token};
 
+use crate::waiting::{Problem, Waiting};
 use crate::watch::Watch;
-use crate::{
-    Action, Credentials, CredentialsError, Event, Lease, LoginArgs, LoginError, Reason, Session, Sink, Step,
-    Timing,
-};
+use crate::{Action, Credentials, Event, Lease, LoginArgs, LoginError, Reason, Session, Sink, Step, Timing};
 
 /// Between two looks at the credentials directory: where its changes are told, and where they are not.
 const LOOK_EVERY_WATCHED: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// Between two lines that say what is waited for.
-const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// What a program that is told to stop leaves an action to end by itself, and then the last revocations: it
 /// has ten seconds in all.
@@ -32,19 +26,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// An AppRole's login, kept alive.
 pub struct AppRole {
     client: VaultClient,
-    directory: PathBuf,
     mount: String,
     session: Session,
     fingerprint_key: RandomState,
     credentials: Option<Credentials>,
     token: Option<SecretString>,
     retired: Option<SecretString>,
-    problem: Option<Problem>,
     /// Requests fail, and that was said.
     in_trouble: bool,
     /// The token is not renewed, and that was said.
     is_declined: bool,
-    waited: Waited,
+    waiting: Waiting,
     watch: Watch,
     sink: Option<Sink>,
     tally: Tally,
@@ -59,18 +51,6 @@ pub struct Tally {
     pub renewals: u64,
     /// When the credentials were found that are in the directory now.
     pub credentials: Option<BootTime>,
-}
-
-/// What the last thing that went wrong was.
-#[derive(Debug)]
-enum Problem {
-    Credentials(CredentialsError),
-    Vault(VaultError),
-}
-
-struct Waited {
-    since: BootTime,
-    said: BootTime,
 }
 
 /// What came of an [`AppRole::perform`].
@@ -90,17 +70,15 @@ impl AppRole {
         let timing = Timing { look_every: LOOK_EVERY, give_up: Some(now + args.wait) };
         Self {
             client,
-            directory: args.credentials_dir.clone(),
             mount: args.approle_mount.clone(),
             session: Session::new(timing),
             fingerprint_key: RandomState::new(),
             credentials: None,
             token: None,
             retired: None,
-            problem: None,
             in_trouble: false,
             is_declined: false,
-            waited: Waited { since: now, said: now },
+            waiting: Waiting::begin(now, args.credentials_dir.clone()),
             watch: Watch::default(),
             sink: None,
             tally: Tally::default(),
@@ -121,7 +99,7 @@ impl AppRole {
         let is_refused = match self.session.reason() {
             Reason::Refused | Reason::Denied => true,
             // So it begins, before anything was looked for.
-            Reason::NoCredentials => matches!(self.problem, Some(Problem::Credentials(_))),
+            Reason::NoCredentials => self.waiting.has_looked_in_vain(),
             Reason::Unavailable => false,
         };
         is_refused && self.client().is_none()
@@ -146,9 +124,8 @@ impl AppRole {
                     self.perform(action, shutdown).await?;
                 }
                 Step::SleepUntil(when) => {
-                    let say = self.waited.said + SAY_EVERY;
-                    self.wait_until(when.min(say), shutdown).await?;
-                    self.say_what_is_waited_for();
+                    self.wait_until(when.min(self.waiting.to_be_said()), shutdown).await?;
+                    self.waiting.say(BootTime::now(), self.session.reason());
                 }
                 Step::Failed(reason) => return Err(self.failure(reason)),
             }
@@ -251,10 +228,10 @@ impl AppRole {
 
     fn read_credentials(&mut self) -> Event {
         // Before the look, so that no change falls between the two.
-        let is_watched = self.watch.renew(&self.directory);
+        let is_watched = self.watch.renew(self.waiting.directory());
         self.session.look_every(if is_watched { LOOK_EVERY_WATCHED } else { LOOK_EVERY });
         self.drain_into_sink();
-        match Credentials::read(&self.directory) {
+        match Credentials::read(self.waiting.directory()) {
             Ok(found) => {
                 let fingerprint = found.fingerprint(&self.fingerprint_key);
                 let known = self.credentials.as_ref().map(|known| known.fingerprint(&self.fingerprint_key));
@@ -265,7 +242,7 @@ impl AppRole {
                 Event::Credentials(fingerprint)
             }
             Err(error) => {
-                self.problem = Some(Problem::Credentials(error));
+                self.waiting.problem(Problem::Credentials(error));
                 Event::NoCredentials
             }
         }
@@ -313,7 +290,7 @@ impl AppRole {
             _ => return self.unavailable(error),
         };
         tracing::warn!("the AppRole login failed: {error}");
-        self.problem = Some(Problem::Vault(error));
+        self.waiting.problem(Problem::Vault(error));
         event
     }
 
@@ -356,7 +333,7 @@ impl AppRole {
             tracing::debug!("trying again: {error}");
         }
         let retry_after = error.retry_after();
-        self.problem = Some(Problem::Vault(error));
+        self.waiting.problem(Problem::Vault(error));
         Event::Unavailable { retry_after }
     }
 
@@ -379,51 +356,9 @@ impl AppRole {
         Event::Revoked
     }
 
-    fn say_what_is_waited_for(&mut self) {
-        let now = BootTime::now();
-        if now < self.waited.said + SAY_EVERY {
-            return;
-        }
-        self.waited.said = now;
-        let waited = now.saturating_since(self.waited.since).as_secs();
-        match self.session.reason() {
-            Reason::NoCredentials => {
-                tracing::info!(
-                    "waiting for AppRole credentials in {} ({waited} s)",
-                    self.directory.display()
-                );
-            }
-            Reason::Refused | Reason::Denied => {
-                tracing::info!(
-                    "waiting for other AppRole credentials in {} ({waited} s)",
-                    self.directory.display()
-                );
-            }
-            Reason::Unavailable => {
-                if let Some(Problem::Vault(error)) = &self.problem {
-                    tracing::info!("waiting for Vault ({waited} s): {error}");
-                }
-            }
-        }
-    }
-
     /// Why there is no login, after a [`Step::Failed`].
     pub fn failure(&mut self, reason: Reason) -> LoginError {
-        let waited = Duration::from_secs(BootTime::now().saturating_since(self.waited.since).as_secs());
-        let directory = self.directory.clone();
-        let problem = self.problem.take();
-        let vault = |problem| if let Some(Problem::Vault(error)) = problem { Some(error) } else { None };
-        match reason {
-            Reason::NoCredentials => LoginError::NoCredentials {
-                directory,
-                waited,
-                cause: if let Some(Problem::Credentials(error)) = problem { Some(error) } else { None },
-            },
-            Reason::Refused | Reason::Denied => {
-                LoginError::Refused { directory, waited, cause: vault(problem) }
-            }
-            Reason::Unavailable => LoginError::Unavailable { waited, cause: vault(problem) },
-        }
+        self.waiting.failure(reason)
     }
 }
 
@@ -437,7 +372,7 @@ async fn revoke(client: &VaultClient, by: tokio::time::Instant) {
 
 impl std::fmt::Debug for AppRole {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("AppRole").field("directory", &self.directory).finish_non_exhaustive()
+        out.debug_struct("AppRole").field("directory", &self.waiting.directory()).finish_non_exhaustive()
     }
 }
 

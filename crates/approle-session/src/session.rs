@@ -1,10 +1,13 @@
 //! The state machine: pure, without clock, socket or chance.
 
+mod life;
+
 use std::time::Duration;
 
 use backoff::{Jitter, Policy};
 use boot_clock::BootTime;
 
+use self::life::Token;
 use crate::Fingerprint;
 
 /// Between attempts while Vault is away: its return is noticed within two seconds.
@@ -21,9 +24,6 @@ const LOOK_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Durati
 
 /// A delivery changes its directory in several steps: they are looked at once.
 const DELIVERY_TAKES: Duration = Duration::from_millis(100);
-
-/// Between two attempts to renew a token that is about to end, at the least.
-const LAST_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// How long Vault locks a role after five refused logins (its default `lockout_duration`).
 const LOCKOUT: Duration = Duration::from_mins(15);
@@ -142,18 +142,6 @@ struct Barred {
     credentials: Fingerprint,
     /// `None` for ever.
     until: Option<BootTime>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Token {
-    ttl: Duration,
-    expires: BootTime,
-    /// When to renew, or to log in anew where renewing does not help.
-    refresh: BootTime,
-    renewable: bool,
-    /// The last renewal was declined: a login is to take its place.
-    declined: bool,
-    opened_with: Option<Fingerprint>,
 }
 
 impl Session {
@@ -349,46 +337,6 @@ impl Session {
         self.token = self.token.map(|token| if token.declined { token.tried_later(now) } else { token });
         self.barred = self.credentials.map(|credentials| Barred { credentials, until });
         self.reason = reason;
-    }
-}
-
-impl Token {
-    fn granted(now: BootTime, lease: Lease, opened_with: Option<Fingerprint>, jitter: Jitter) -> Self {
-        if lease.ttl.is_zero() {
-            let never = BootTime::at(Duration::MAX);
-            return Self {
-                ttl: lease.ttl,
-                expires: never,
-                refresh: never,
-                renewable: false,
-                declined: false,
-                opened_with,
-            };
-        }
-        // Between 3/5 and 2/3 of its life: agents that logged in together do not renew together.
-        let refresh = now + lease.ttl * 3 / 5 + jitter.of(lease.ttl / 15);
-        Self {
-            ttl: lease.ttl,
-            expires: now + lease.ttl,
-            refresh,
-            renewable: lease.renewable,
-            declined: false,
-            opened_with,
-        }
-    }
-
-    /// The token with its next renewal after half of what is left: few attempts, and the last one near its end.
-    fn tried_later(self, now: BootTime) -> Self {
-        let half = self.expires.saturating_since(now) / 2;
-        Self { refresh: now + half.max(LAST_ATTEMPTS), declined: false, ..self }
-    }
-
-    /// The token after a renewal. One that was granted less than half of its first life runs against its
-    /// role's max TTL: the next refresh is a login, where more renewals would only come quicker and quicker.
-    fn renewed(self, now: BootTime, lease: Lease, jitter: Jitter) -> Self {
-        let capped = !lease.ttl.is_zero() && lease.ttl < self.ttl / 2;
-        let token = Self::granted(now, lease, self.opened_with, jitter);
-        Self { ttl: self.ttl, renewable: token.renewable && !capped, ..token }
     }
 }
 

@@ -90,6 +90,7 @@ fn a_kill_at_any_point_of_rendering_leaves_the_old_or_the_new() {
         let mut command = crew.agent("render", "chat");
         command.args(["--secret", "chat", "--env-file", "out/set/chat.env", "--format", "json"]);
         command.args(["--files-dir", "out/set", "--template", "chat.tmpl:out/set/chat.conf"]);
+        command.args(["--template", "chat.tmpl:out/other.conf"]);
         command
     };
     let whole = |value: &str| {
@@ -102,6 +103,7 @@ fn a_kill_at_any_point_of_rendering_leaves_the_old_or_the_new() {
     let mut kills = 0;
     for nth in 1.. {
         let new = format!("canary-{nth}");
+        let other = crew.read("out/other.conf");
         change_key(&crew, &new);
         let mut traced = Command::new("strace");
         let calls = "renameat,renameat2,fsync,fchmod,mkdirat,symlinkat,unlinkat";
@@ -110,6 +112,12 @@ fn a_kill_at_any_point_of_rendering_leaves_the_old_or_the_new() {
         inside(&mut traced, &render());
         let code = run(&mut traced).code();
         assert!(whole(&old) || whole(&new), "killed at call {nth}: neither the old set nor the new");
+        // What lies elsewhere changes by itself, as a whole.
+        let other_now = crew.read("out/other.conf");
+        assert!(
+            other_now == other || other_now == format!("key: {new}\n"),
+            "killed at call {nth}: {other_now:?}"
+        );
         old = if whole(&new) { new } else { old };
         if code == 0 {
             break;

@@ -14,8 +14,9 @@ use crate::ledger::Ledger;
 use crate::lock;
 use crate::manifest::GenerateSpec;
 use crate::observed::Observed;
+use crate::own::{self, Hands};
 use crate::plan::{How, Mounts, Plan};
-use crate::{deliver, own, random};
+use crate::{deliver, random};
 
 /// The longest token that is read.
 const MAX_TOKEN: usize = 4096;
@@ -144,10 +145,9 @@ pub(crate) struct Delivered {
 /// Delivers the credentials that are due, bootstrap's own among them. One that fails holds up no other.
 pub(crate) async fn deliver_all(root: &VaultClient, desired: &Desired, stack: &Stack) -> Delivered {
     let services = desired.services.iter().map(|service| service.delivery(stack));
+    let deliveries = services.chain([own::delivery(stack, &desired.mark)]).collect();
     let mut delivered = Delivered { count: 0, failures: Vec::new() };
-    for result in
-        deliver::refresh_all(root, services.chain([own::delivery(stack, &desired.mark)]).collect()).await
-    {
+    for result in deliver::refresh_all(&Hands::one(root.clone()), deliveries).await {
         match result {
             Ok(refreshed) => delivered.count += usize::from(refreshed.is_new()),
             Err(error) => delivered.failures.push(error),

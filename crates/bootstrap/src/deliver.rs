@@ -5,6 +5,7 @@
 //! by it without knowing, or keeping, the secret ID itself.
 
 mod due;
+mod found;
 mod owner;
 
 use std::collections::BTreeMap;
@@ -23,20 +24,16 @@ use vault_client::approle::SecretIdStatus;
 use vault_client::{VaultClient, approle};
 
 pub(crate) use due::Due;
+pub(crate) use found::{accessor, is_delivered};
 pub(crate) use owner::may_give_away;
 
 use crate::BootstrapError;
 use crate::args::Stack;
 use crate::concurrent::for_each;
 use crate::mark::MARK;
+use crate::own::Hands;
 use due::{Other, Room, is_past_overlap};
-
-const ROLE_ID: &str = "role_id";
-const SECRET_ID: &str = "secret_id";
-const ACCESSOR: &str = "accessor";
-const FILES: [&str; 3] = [ROLE_ID, SECRET_ID, ACCESSOR];
-
-const MAX_FILE: usize = 4096;
+use found::{FILES, Found};
 
 /// The metadata key by which bootstrap knows the secret IDs that it issued.
 const ISSUED_BY: &str = "issued-by";
@@ -56,23 +53,6 @@ pub(crate) struct Delivery {
     pub(crate) directory_mode: u32,
     /// Where the credentials that are replaced are kept, if they are.
     pub(crate) previous: Option<PathBuf>,
-}
-
-/// The files in a directory, of one delivery.
-struct Delivered {
-    role_id: SecretString,
-    accessor: String,
-    /// In the order of [`FILES`].
-    files: Vec<SecretSlice<u8>>,
-}
-
-/// What lies in a directory.
-enum Found {
-    /// Nothing, or not all of it.
-    Nothing,
-    /// Somebody put another file in the place of one.
-    Altered,
-    Whole(Delivered),
 }
 
 /// What a look at one delivery finds.
@@ -114,12 +94,12 @@ impl Refreshed {
 /// Refreshes all, side by side. One that fails holds up no other, save where Vault has gone away: then those that are
 /// not under way yet are not begun.
 pub(crate) async fn refresh_all(
-    client: &VaultClient,
+    hands: &Hands,
     deliveries: Vec<Delivery>,
 ) -> Vec<Result<Refreshed, BootstrapError>> {
     let is_away = Arc::new(AtomicBool::new(false));
     let refreshed = for_each("looking at credentials", deliveries, |delivery| {
-        let (client, is_away) = (client.clone(), Arc::clone(&is_away));
+        let (client, is_away) = (hands.client(&delivery).clone(), Arc::clone(&is_away));
         async move {
             if is_away.load(Ordering::Relaxed) {
                 return Ok::<_, Infallible>(Ok(Refreshed::NotAsked));
@@ -325,7 +305,7 @@ impl Delivery {
     }
 
     fn found(&self) -> Result<Found, BootstrapError> {
-        match read(&self.directory) {
+        match Found::read(&self.directory) {
             Ok(found) => Ok(found),
             Err(error) if error.is_input() => Ok(Found::Nothing),
             Err(cause) => Err(BootstrapError::Delivery { service: self.role.clone(), cause }),
@@ -337,33 +317,4 @@ impl InForce {
     fn new(accessor: String, remaining: Option<Duration>) -> Self {
         Self { accessor, until: remaining.map(|life| BootTime::now() + life) }
     }
-}
-
-/// Whether credentials that bootstrap delivered lie in a directory.
-pub(crate) fn is_delivered(directory: &Path) -> bool {
-    accessor(directory).is_ok_and(|accessor| accessor.is_some())
-}
-
-/// The accessor of the credentials that lie in a directory, undisturbed; `None` where there are none.
-pub(crate) fn accessor(directory: &Path) -> Result<Option<String>, FileError> {
-    match read(directory) {
-        Ok(Found::Whole(delivered)) => Ok(Some(delivered.accessor)),
-        Ok(Found::Nothing | Found::Altered) => Ok(None),
-        Err(error) if error.is_input() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn read(directory: &Path) -> Result<Found, FileError> {
-    let directory = SecretDir::open(directory)?;
-    let files = directory.read_set(&FILES, MAX_FILE)?;
-    // The set may be whole while there is another file, or none, at the name that the service reads.
-    for (name, value) in FILES.iter().zip(&files) {
-        if directory.read(name, MAX_FILE)?.expose_secret() != value.expose_secret() {
-            return Ok(Found::Altered);
-        }
-    }
-    let text = |index: usize| Some(std::str::from_utf8(files.get(index)?.expose_secret()).ok()?.to_owned());
-    let (Some(role_id), Some(accessor)) = (text(0), text(2)) else { return Ok(Found::Altered) };
-    Ok(Found::Whole(Delivered { role_id: role_id.into(), accessor, files }))
 }

@@ -28,8 +28,9 @@ use crate::deliver::{self, Delivery};
 use crate::desired::Desired;
 use crate::healthcheck::Details;
 use crate::kept::Kept;
+use crate::own::{self, Hands};
 use crate::revoke_root::Root;
-use crate::{apply, args, own, revoke_root};
+use crate::{apply, args, revoke_root};
 use files::{Course, Files};
 use hand::Hand;
 use looks::Looks;
@@ -165,7 +166,13 @@ impl Keeper<'_> {
 
     async fn look_at_credentials(&mut self) {
         let Some(hand) = self.hand().await else { return self.looks.idle() };
-        let results = deliver::refresh_all(hand.client(), self.deliveries.clone()).await;
+        let hands = match &hand {
+            Hand::Root(client) => Hands::one(client.clone()),
+            Hand::Own(client) | Hand::Previous(client) => {
+                Hands::of(client.clone(), self.kept.mark(), &self.deliveries).await
+            }
+        };
+        let results = deliver::refresh_all(&hands, self.deliveries.clone()).await;
         // bootstrap's own is the last one.
         let has_new_own = matches!(results.last(), Some(Ok(refreshed)) if refreshed.is_new());
         if matches!(hand, Hand::Own(_)) && self.looks.may_have_lapsed(&results) {

@@ -106,7 +106,12 @@ impl Kept {
             let KeptService { mode, owner, group, .. } = *service;
             Delivery::of_service(&service.name, Attrs { mode, owner, group }, stack)
         });
-        services.chain([own::delivery(stack, &Mark { stack: self.stack.clone() })]).collect()
+        services.chain([own::delivery(stack, &self.mark())]).collect()
+    }
+
+    /// The stack's mark.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { stack: self.stack.clone() }
     }
 
     /// How many services there are.

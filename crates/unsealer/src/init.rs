@@ -296,6 +296,17 @@ mod tests {
         assert_eq!(store.stored().unwrap(), Stored::Keys);
     }
 
+    #[test]
+    fn a_hold_leaves_an_answer_that_has_no_name_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::in_dir(dir.path());
+        store.prepare_init().unwrap();
+        std::fs::write(dir.path().join("keys/..tmp-0123456789abcdef"), ANSWER).unwrap();
+        assert!(store.hold(true).unwrap());
+        assert!(finish(&store).unwrap());
+        assert_eq!(store.shares(Place::Current).unwrap().found.len(), 5);
+    }
+
     #[tokio::test]
     async fn a_slow_answer_is_waited_for() {
         let slow = ResponseTemplate::new(200).set_body_string(ANSWER).set_delay(Duration::from_millis(2500));

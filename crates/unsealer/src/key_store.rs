@@ -340,6 +340,10 @@ impl KeyStore {
         if !on {
             return Ok(self.first().remove(HOLD)?);
         }
+        if self.stored()? == Stored::Requested {
+            // Writing the note would clear away an answer that a killed start had not given its name yet.
+            self.recover_init_response()?;
+        }
         let note = b"Vault stays sealed until: unsealer hold off\n".to_vec();
         Ok(self.first().replace(HOLD, &SecretSlice::from(note), KEY_MODE)? == Changed::Yes)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use tokio::time::Instant;
 use vaultrs::api::token::requests::{RenewTokenSelfRequest, RevokeTokenSelfRequest};
 
@@ -59,6 +60,24 @@ pub struct Life {
 pub async fn look_up_self(client: &VaultClient, by: Instant) -> Result<Life, VaultError> {
     let request = Plain::get("auth/token/lookup-self");
     client.call(Target::Leader, request, Retry::Idempotent, by).await?.data()
+}
+
+/// `POST auth/token/create`: a batch token below the client's own, under some of its policies and no other. Nothing of it
+/// is stored; it ends with the client's own at the latest.
+pub async fn create_batch(
+    client: &VaultClient,
+    policies: &[&str],
+    life: Duration,
+    by: Instant,
+) -> Result<Auth, VaultError> {
+    let body = json!({
+        "type": "batch",
+        "policies": policies,
+        "no_default_policy": true,
+        "ttl": format!("{}s", life.as_secs()),
+    });
+    let request = Plain::post("auth/token/create", body);
+    auth(&client.call(Target::Leader, request, Retry::Idempotent, by).await?)
 }
 
 /// `POST auth/token/revoke-self`: the client's own token and its leases.

@@ -14,14 +14,6 @@ pub(super) enum Hand {
     Previous(VaultClient),
 }
 
-impl Hand {
-    pub(super) const fn client(&self) -> &VaultClient {
-        match self {
-            Self::Own(client) | Self::Root(client) | Self::Previous(client) => client,
-        }
-    }
-}
-
 impl Keeper<'_> {
     /// By whose hand the credentials are looked after. Where bootstrap cannot log in with its own, by root's, or else by
     /// that of the credential before it, which Vault knows again after a snapshot was restored.

@@ -21,6 +21,7 @@ mod interrupted;
 mod keys;
 mod kills;
 mod limits;
+mod many;
 mod older;
 mod plan;
 mod progress;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use vault_client::{Settings, VaultClient, sys};
 
@@ -45,16 +45,20 @@ impl Server {
     }
 
     fn client(&self) -> VaultClient {
-        let settings = Settings {
-            addresses: vec![self.address.parse().unwrap()],
-            ca_certificates: None,
-            client_identity: None,
-            tls_server_name: None,
-            namespace: None,
-            timeout: Duration::from_mins(10),
-        };
-        VaultClient::new(&settings).unwrap()
+        client(&self.address)
     }
+}
+
+fn client(address: &str) -> VaultClient {
+    let settings = Settings {
+        addresses: vec![address.parse().unwrap()],
+        ca_certificates: None,
+        client_identity: None,
+        tls_server_name: None,
+        namespace: None,
+        timeout: Duration::from_mins(10),
+    };
+    VaultClient::new(&settings).unwrap()
 }
 
 #[tokio::test]
@@ -76,4 +80,20 @@ async fn one_that_was_away_and_is_back_is_told_from_one_that_is_there() {
     timeout(SOON, sys::came_back(&client)).await.unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(3_500), "it was not back yet");
     returns.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_never_comes_about_is_told_as_that() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    // Nobody takes these two, and there is no room for more: the kernel drops what comes.
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    let client = client(&format!("http://{address}"));
+    let error = sys::is_leader(&client, 0, client.soon()).await.unwrap_err();
+    assert!(error.to_string().contains("no answer: no connection came about in time"), "{error}");
 }

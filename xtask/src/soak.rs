@@ -106,8 +106,9 @@ fn soak(args: &SoakArgs, programs: PathBuf) -> Result<String> {
             break Err(error);
         }
         changes.go_on(&stack, &mut chance);
-        for rule in &mut rules {
-            breaches.extend(rule.look(&stack, &outages));
+        for breach in rules.iter_mut().flat_map(|rule| rule.look(&stack, &outages)) {
+            eprintln!("after {:.1} s: {breach}", stack.began().elapsed().as_secs_f64());
+            breaches.push(breach);
         }
         let _ = harness::wait_until(EVERY.saturating_sub(begin.elapsed()), || false);
     };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use vaultrs::api::sys::requests::UnsealRequest;
 
@@ -124,23 +125,30 @@ pub async fn active(client: &VaultClient, by: Instant) -> Result<(), VaultError>
     }
 }
 
-/// How long an answer is waited for before the server is asked whether it is there, how long it may take to say so, and
-/// how long it is from one such question to the next.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// Waits until Vault was out of reach and is back. Whatever was asked before is lost then: a network that came back
-/// brings no answer to what it swallowed. A server that is there and slow is never taken for one that was away.
+/// brings no answer to what it swallowed. A server that is there and slow is not taken for one that was away.
+///
+/// It is asked once a second, and not in the first.
 pub async fn came_back(client: &VaultClient) {
-    let client = client.without_retries().with_timeout(PATIENCE);
-    let mut was_away = false;
+    const EVERY: Duration = Duration::from_secs(1);
+    /// No server that is there takes as long to say so.
+    const AWAY_AFTER: Duration = Duration::from_secs(2);
+    let client = client.without_retries().with_timeout(AWAY_AFTER);
+    let mut asked = JoinSet::new();
+    let (mut next, mut was_away) = (Instant::now() + EVERY, false);
     loop {
-        tokio::time::sleep_until(client.soon()).await;
-        let next = client.soon();
-        match active(&client, next).await {
-            Err(VaultError::Unreachable { .. }) => was_away = true,
-            _ if was_away => return,
-            _ => continue,
+        tokio::select! {
+            // The one before may have no answer yet: a network that is back brings the next one's.
+            () = tokio::time::sleep_until(next) => {
+                next += EVERY;
+                let client = client.clone();
+                asked.spawn(async move { active(&client, client.soon()).await });
+            }
+            Some(answer) = asked.join_next() => match answer {
+                Ok(Err(VaultError::Unreachable { .. })) => was_away = true,
+                _ if was_away => return,
+                _ => {}
+            }
         }
-        tokio::time::sleep_until(next).await;
     }
 }

@@ -59,6 +59,13 @@ impl Agent {
         self.daemon.log()
     }
 
+    /// The end of its log.
+    pub(super) fn last_words(&self) -> String {
+        let log = self.log();
+        let lines: Vec<String> = log.lines().map(|line| format!("    {line}")).collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+
     pub(super) fn is_running(&mut self) -> bool {
         self.daemon.is_running()
     }

@@ -41,15 +41,15 @@ impl Rule for Tokens {
                 continue;
             }
             self.without += 1;
-            if let Some(without) = self.without_excuse(now, agent, stack, outages) {
-                self.slowest = self.slowest.max(without);
-                if without > BACK_WITHIN {
-                    breaches.push(format!(
-                        "{}: {fares:?}, {:.1} s after all that excuses it",
-                        agent.service,
-                        without.as_secs_f64()
-                    ));
-                }
+            let Some((without, since)) = self.without_excuse(now, agent, stack, outages) else { continue };
+            self.slowest = self.slowest.max(without);
+            if without > BACK_WITHIN {
+                breaches.push(format!(
+                    "{}: {fares:?}, {:.1} s after {since}; it says:\n{}",
+                    agent.service,
+                    without.as_secs_f64(),
+                    agent.last_words()
+                ));
             }
         }
         breaches
@@ -67,14 +67,14 @@ impl Rule for Tokens {
 }
 
 impl Tokens {
-    /// How long ago it was that something was last in its way.
+    /// How long ago it was that something was last in its way, and what.
     fn without_excuse(
         &mut self,
         now: Instant,
         agent: &Agent,
         stack: &Stack,
         outages: &Outages,
-    ) -> Option<Duration> {
+    ) -> Option<(Duration, &'static str)> {
         // Without credentials that log in there is nothing that it could do.
         let logs_in = stack.log_in(&agent.service) == Some(200);
         let had_none = self.without_delivery.remove(&agent.service);
@@ -85,13 +85,15 @@ impl Tokens {
             self.delivered.insert(agent.service.clone(), Instant::now());
         }
         let ends = [
-            outages.last_end(VAULT),
-            outages.last_end(NETWORK),
-            agent.unaware_until(),
-            self.delivered.get(&agent.service).copied(),
+            (Some(stack.began()), "the beginning"),
+            (outages.last_end(VAULT), "Vault's return"),
+            (outages.last_end(NETWORK), "the network's return"),
+            (agent.unaware_until(), "it has to know that its token was revoked"),
+            (self.delivered.get(&agent.service).copied(), "it was given credentials that log in"),
         ];
-        let last = ends.into_iter().flatten().max().unwrap_or_else(|| stack.began());
-        now.checked_duration_since(last)
+        let ends = ends.into_iter().filter_map(|(end, what)| Some((end?, what)));
+        let (last, what) = ends.max_by_key(|(end, _)| *end)?;
+        Some((now.checked_duration_since(last)?, what))
     }
 }
 

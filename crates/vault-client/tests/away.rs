@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,6 +17,8 @@ const SOON: Duration = Duration::from_secs(30);
 struct Server {
     address: String,
     swallows: Arc<AtomicBool>,
+    /// In milliseconds.
+    takes: Arc<AtomicU64>,
     asked: Arc<AtomicUsize>,
 }
 
@@ -24,16 +26,19 @@ impl Server {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = Self { address, swallows: Arc::default(), asked: Arc::default() };
-        let (swallows, asked) = (Arc::clone(&server.swallows), Arc::clone(&server.asked));
+        let server = Self { address, swallows: Arc::default(), takes: Arc::default(), asked: Arc::default() };
+        let (swallows, takes, asked) =
+            (Arc::clone(&server.swallows), Arc::clone(&server.takes), Arc::clone(&server.asked));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (swallows, asked) = (Arc::clone(&swallows), Arc::clone(&asked));
+                let (swallows, takes, asked) =
+                    (Arc::clone(&swallows), Arc::clone(&takes), Arc::clone(&asked));
                 tokio::spawn(async move {
                     let mut request = [0; 4096];
                     while let Ok(1..) = stream.read(&mut request).await {
                         asked.fetch_add(1, Ordering::SeqCst);
                         if !swallows.load(Ordering::SeqCst) {
+                            tokio::time::sleep(Duration::from_millis(takes.load(Ordering::SeqCst))).await;
                             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
                             stream.write_all(answer).await.unwrap();
                         }
@@ -65,11 +70,15 @@ fn client(address: &str) -> VaultClient {
 async fn one_that_was_away_and_is_back_is_told_from_one_that_is_there() {
     let server = Server::start().await;
     let client = server.client();
-    let there = timeout(Duration::from_millis(3_500), sys::came_back(&client)).await;
-    assert!(there.is_err(), "a server that answers was taken for one that was away");
+    for takes in [0, 1_300] {
+        server.takes.store(takes, Ordering::SeqCst);
+        let there = timeout(Duration::from_millis(4_500), sys::came_back(&client)).await;
+        assert!(there.is_err(), "a server that answers within {takes} ms was taken for one that was away");
+    }
     let asked = server.asked.load(Ordering::SeqCst);
-    assert!((1..=3).contains(&asked), "asked {asked} times in 3.5 s");
+    assert!((4..=8).contains(&asked), "asked {asked} times in nine seconds, and not in the first");
 
+    server.takes.store(0, Ordering::SeqCst);
     server.swallows.store(true, Ordering::SeqCst);
     let back = Arc::clone(&server.swallows);
     let begin = Instant::now();

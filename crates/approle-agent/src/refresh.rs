@@ -32,6 +32,9 @@ pub(crate) struct Refresh {
     due: BootTime,
     /// In a row.
     failures: u32,
+    /// Of the last of these, so many for a reason that passes, or so many that somebody has to mend.
+    alike: u32,
+    passes: bool,
     /// The last read was denied, with a token that was new then: another login would change nothing.
     denied: bool,
     /// The content that was rendered last.
@@ -76,6 +79,8 @@ impl Refresh {
             deadline,
             due: BootTime::default(),
             failures: 0,
+            alike: 0,
+            passes: false,
             denied: false,
             rendered: None,
             unsettled: 0,
@@ -101,7 +106,7 @@ impl Refresh {
 
     /// There is a new token: what it may read is read at once, unless reads fail for reasons of their own.
     pub(crate) const fn logged_in(&mut self, now: BootTime) {
-        if self.failures == 0 {
+        if self.failures == 0 || self.passes {
             self.due = now;
         }
     }
@@ -136,12 +141,14 @@ impl Refresh {
         let is_first = self.rendered.is_none();
         let passes =
             matches!(read, Read::Away { .. } | Read::Unanswered) || (read == Read::Missing && is_first);
-        if read == Read::Unanswered {
-            self.failures = 0;
+        // What fails for a new reason may pass as soon as any: a server that just came back has odd answers.
+        if self.passes != passes || read == Read::Unanswered {
+            (self.passes, self.alike) = (passes, 0);
         }
         let delays = if passes { RETRY_DELAYS } else { MENDING_DELAYS };
         let asked_for = if let Read::Away { retry_after } = read { retry_after } else { None };
-        self.due = now + delays.delay(self.failures, jitter).max(asked_for.unwrap_or_default());
+        self.due = now + delays.delay(self.alike, jitter).max(asked_for.unwrap_or_default());
+        self.alike = self.alike.saturating_add(1);
         self.failures = self.failures.saturating_add(1);
         if is_first && (!passes || self.due >= self.deadline) {
             return Verdict::GiveUp;
@@ -239,6 +246,21 @@ mod tests {
         let busy = Read::Away { retry_after: Some(Duration::from_secs(40)) };
         assert_eq!(refresh.handle(at(270), busy, Jitter::NONE), Verdict::Nothing);
         assert_eq!(refresh.due(), at(310));
+    }
+
+    #[test]
+    fn an_odd_answer_of_a_server_that_is_back_is_no_long_pause() {
+        let mut refresh = rendered();
+        for seconds in 270..300 {
+            refresh.handle(at(seconds), AWAY, Jitter::fixed(1.0));
+        }
+        refresh.handle(at(300), Read::Failed, Jitter::fixed(1.0));
+        assert_eq!(refresh.due(), at(301));
+        refresh.handle(at(301), AWAY, Jitter::fixed(1.0));
+        assert!(refresh.due() < at(302));
+        refresh.logged_in(at(301));
+        assert_eq!(refresh.due(), at(301));
+        assert_eq!(refresh.failures(), 32);
     }
 
     #[test]

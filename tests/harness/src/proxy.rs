@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use self::link::Link;
 use crate::error::{Error, Result, or_panic};
 use crate::loopback::free_address;
+use crate::wait::pause;
+
+/// After how long TCP sends again what nobody acknowledged; from then on after twice as long each time.
+const FIRST_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the proxy does to answers, and to the requests that they are for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -25,6 +29,9 @@ pub enum Trouble {
     Delay(Duration),
     /// What comes is taken, and never passed on: neither requests nor answers.
     Hang,
+    /// Nothing comes through, as where every packet is dropped: what was sent meanwhile arrives once that is over, as
+    /// late as TCP sends it again.
+    BlackHole,
     /// Every byte of an answer is another one.
     Garble,
     /// An answer ends after so many bytes, and the connection with it, in good order.
@@ -234,6 +241,21 @@ impl Shared {
         let state = self.state();
         let ordered = state.paths.iter().find(|(prefix, _)| path.starts_with(prefix.as_str()));
         ordered.map(|(_, trouble)| trouble.clone())
+    }
+
+    /// Holds what was sent just now while the network is a black hole, and until TCP sends it again after that.
+    fn hold(&self) {
+        let sent = Instant::now();
+        let is_hole = |state: &mut State| state.trouble == Trouble::BlackHole && !state.ends;
+        while is_hole(&mut self.state()) {
+            drop(self.changed.wait_while(self.state(), is_hole).unwrap_or_else(PoisonError::into_inner));
+            let (mut due, mut after) = (sent + FIRST_AGAIN, FIRST_AGAIN);
+            while due < Instant::now() {
+                after *= 2;
+                due += after;
+            }
+            pause(due.saturating_duration_since(Instant::now()));
+        }
     }
 
     fn trouble(&self) -> Trouble {

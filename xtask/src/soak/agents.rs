@@ -59,11 +59,17 @@ impl Agent {
         self.daemon.log()
     }
 
-    /// The end of its log.
-    pub(super) fn last_words(&self) -> String {
-        let log = self.log();
-        let lines: Vec<String> = log.lines().map(|line| format!("    {line}")).collect();
-        lines[lines.len().saturating_sub(8)..].join("\n")
+    /// The ends of its log, and of what it asked: as many lines of each.
+    pub(super) fn last_words(&self, lines: usize) -> String {
+        let now = Instant::now();
+        let log: Vec<String> = self.log().lines().map(str::to_owned).collect();
+        let requests = self.network.requests();
+        let first = requests.len().saturating_sub(lines);
+        let asked = requests.iter().skip(first).zip(self.network.arrivals(first)).map(|(request, when)| {
+            format!("{:.1} s ago: {request}", now.saturating_duration_since(when).as_secs_f64())
+        });
+        let said = log[log.len().saturating_sub(lines)..].iter().cloned();
+        said.chain(asked).map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
     }
 
     pub(super) fn is_running(&mut self) -> bool {

@@ -89,7 +89,7 @@ impl Trouble for VaultSealed {
     }
 }
 
-/// Between the agents and Vault the network refuses connections, resets them, or swallows all that is sent.
+/// Between the agents and Vault the network refuses connections, resets them, or is a black hole.
 #[derive(Default)]
 pub(super) struct NetworkCut {
     times: usize,
@@ -111,10 +111,10 @@ impl Trouble for NetworkCut {
             let network = agent.network();
             match self.times % 3 {
                 0 => network.set(harness::Trouble::Refuse),
-                1 => network.set(harness::Trouble::Hang),
+                1 => network.set(harness::Trouble::BlackHole),
                 _ => network.set(harness::Trouble::Reset(20)),
             }
-            // A network that swallows everything ends no connection.
+            // A black hole ends no connection.
             if self.times % 3 != 1 {
                 network.cut();
             }

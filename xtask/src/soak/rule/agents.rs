@@ -48,7 +48,7 @@ impl Rule for Tokens {
                     "{}: {fares:?}, {:.1} s after {since}; it says:\n{}",
                     agent.service,
                     without.as_secs_f64(),
-                    agent.last_words()
+                    agent.last_words(12)
                 ));
             }
         }
@@ -123,7 +123,7 @@ impl Rule for Requests {
                         "{}: {TOO_MANY} requests in {} s:\n{}",
                         agent.service,
                         SPAN.as_secs(),
-                        last_requests(agent, seen.all)
+                        agent.last_words(TOO_MANY)
                     ));
                 }
             }
@@ -147,12 +147,6 @@ impl Seen {
         }
         self.most = self.most.max(self.recent.len());
     }
-}
-
-fn last_requests(agent: &Agent, all: usize) -> String {
-    let requests = agent.network().requests();
-    let last = &requests[all.saturating_sub(TOO_MANY)..all.min(requests.len())];
-    last.iter().map(|request| format!("    {request}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

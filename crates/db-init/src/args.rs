@@ -67,7 +67,7 @@ Examples:
   db-init --service user_db,chat_db --admin-password-file '/run/secrets/{service}'
   db-init --service user_db --db-host /var/run/postgresql plan
   db-init --service user_db --db-cacert ca.pem --admin-password-file /run/secrets/postgres
-  db-init rotate --service user_db --also user --credentials-dir /vault/approle/user_db_rotate
+  db-init rotate --alternate --service user_db --credentials-dir /vault/approle/user_db_rotate
 
 Exit codes: 0 done, 1 failed, 2 usage, 69 Vault or PostgreSQL unavailable,
 77 credentials refused or permission denied, 78 a secret or the configuration is wrong.
@@ -98,17 +98,26 @@ pub(crate) enum Command {
     /// Make a new password and give it to Vault and PostgreSQL; finish what a killed rotation began
     ///
     /// The AppRole needs a policy of its own, since it writes: read and update on the secret, and on each that holds
-    /// a copy of the password. Sessions that are open stay open. The new password is in Vault, by check-and-set,
-    /// before PostgreSQL's transaction ends, so that whatever is killed, Vault has the password that is to be: the
-    /// next rotate, and the next db-init too, give it to PostgreSQL.
+    /// a copy of the password. Sessions that are open stay open. Killed anywhere, it leaves in Vault the password
+    /// that is or is to be: the next rotate, and the next db-init too, finish it.
     Rotate(RotateArgs),
 }
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct RotateArgs {
-    /// Another secret that holds the password, under the same key or the one that is named; may be given several
-    /// times, or as a comma list
-    #[arg(long, env = "VAULTCREW_ROTATE_ALSO", value_name = "SECRET[:KEY]", value_delimiter = ',')]
+    /// Two roles take turns, so that the old login stays good until the next rotation: NAME and NAME_alt, who act as
+    /// the one that owns the database
+    #[arg(long, env = "VAULTCREW_ROTATE_ALTERNATE", hide_env_values = true)]
+    pub(crate) alternate: bool,
+
+    /// A secret that holds the password, and the user's name, under other keys; those that have the same keys and
+    /// are the AppRole's to write are found. May be given several times, or as a comma list
+    #[arg(
+        long,
+        env = "VAULTCREW_ROTATE_ALSO",
+        value_name = "SECRET[:KEY[:USER_KEY]]",
+        value_delimiter = ','
+    )]
     #[arg(hide_env_values = true)]
     pub(crate) also: Vec<String>,
 }

@@ -1,10 +1,12 @@
 //! What can end db-init.
 
+mod meaning;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_runtime::{ConnectionError, Exit, Failure, Stopped};
+use agent_runtime::{ConnectionError, Stopped};
 use approle_session::LoginError;
 use secret_file::FileError;
 use vault_client::VaultError;
@@ -202,6 +204,30 @@ pub enum DbInitError {
         /// Its path for the API.
         data: String,
     },
+    /// A copy that a rotation would leave behind.
+    #[error(
+        "{key} of the secret {path} has the password in it too, and a rotation would leave it as it was; name it with \
+         --also {name}:{key}, or where it is more than the password, make it of its parts (approle-agent --template)"
+    )]
+    UnnamedCopy {
+        /// The secret.
+        name: String,
+        /// Its path, with the mount.
+        path: String,
+        /// The key.
+        key: String,
+    },
+    /// The role that would take turns with the service's is somebody else's.
+    #[error(
+        "the role {user} exists, and is not one that takes turns with {with}; drop it or rename it, or rotate without \
+         --alternate"
+    )]
+    ForeignTurn {
+        /// The role.
+        user: String,
+        /// The one that owns the service's database.
+        with: String,
+    },
     /// A secret was not written.
     #[error("the new password cannot be written to the secret {path}; run rotate again")]
     WriteSecret {
@@ -249,53 +275,4 @@ pub enum DbInitError {
     /// The answer on stdout.
     #[error("the answer cannot be written to stdout")]
     Output(#[from] io::Error),
-}
-
-impl DbInitError {
-    /// Whether another attempt from the beginning may succeed without anyone doing anything.
-    pub(crate) fn passes(&self) -> bool {
-        let (Self::Statement { kind, .. } | Self::Login { kind, .. } | Self::Unusable { kind, .. }) = self
-        else {
-            return false;
-        };
-        *kind == FailureKind::Passing
-    }
-}
-
-impl Failure for DbInitError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Connection(error) => error.exit(),
-            Self::VaultLogin(error) => error.exit(),
-            Self::Stopped(stopped) => stopped.exit(),
-            Self::ReadSecret { cause, .. } | Self::WriteSecret { cause, .. } | Self::Capabilities(cause) => {
-                cause.exit()
-            }
-            Self::PasswordFile(error) | Self::CaFile(error) => error.exit(),
-            Self::MissingSecret { .. }
-            | Self::MissingKey { .. }
-            | Self::Value { .. }
-            | Self::NoHost
-            | Self::Place { .. }
-            | Self::Ca { .. }
-            | Self::UnusedCa
-            | Self::NoSystemCa
-            | Self::Tls { .. }
-            | Self::ForeignDatabase { .. }
-            | Self::ForeignRole { .. }
-            | Self::Fixed { .. }
-            | Self::ReaderIsUser(_)
-            | Self::NothingToRotate { .. }
-            | Self::PowerfulRole { .. } => Exit::Config,
-            Self::Unreachable { .. } => Exit::Unavailable,
-            Self::AdminRefused { .. } | Self::MayNotWrite { .. } => Exit::Denied,
-            // A user who is refused is no lack of the administrator's rights.
-            Self::Login { kind, .. } if *kind != FailureKind::Passing => Exit::Failed,
-            Self::Unusable { kind, .. } if *kind != FailureKind::Passing => Exit::Failed,
-            Self::Statement { kind, .. } | Self::Login { kind, .. } | Self::Unusable { kind, .. } => {
-                kind.exit()
-            }
-            Self::TlsSetup(_) | Self::Random(_) | Self::Output(_) => Exit::Failed,
-        }
-    }
 }

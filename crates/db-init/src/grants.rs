@@ -55,15 +55,15 @@ pub(crate) fn statements(
     let database = database(target, objects, observed)?;
     let reader = reader(target, objects, observed)?;
     if !database.is_empty() || !reader.is_empty() {
-        statements.extend(membership(owner(target, objects), observed));
+        statements.extend(membership(owner(target, objects, observed), observed));
     }
     statements.extend(database);
     statements.extend(reader);
     Ok(statements)
 }
 
-fn owner<'a>(target: &'a Target, objects: &'a ObjectArgs) -> &'a str {
-    objects.db_owner.as_ref().unwrap_or(&target.user)
+fn owner<'a>(target: &'a Target, objects: &'a ObjectArgs, observed: &'a Observed) -> &'a str {
+    objects.db_owner.as_deref().unwrap_or_else(|| observed.acting(target))
 }
 
 /// Only who acts as a role may hand it a database and change the rights on it; from 16 on, having created the
@@ -79,21 +79,31 @@ fn membership(owner: &str, observed: &Observed) -> Option<Statement> {
     Some(plain(sql, format!("made the administrator a member of the role {owner}")))
 }
 
+/// Makes the login role.
+pub(crate) fn create_role(target: &Target, objects: &ObjectArgs) -> Statement {
+    let name = escape_identifier(&target.user);
+    let options = [connection_limit(objects), valid_until(objects)].map(Option::unwrap_or_default).concat();
+    let create = format!("CREATE ROLE {name} WITH LOGIN{options}");
+    with_password(&create, &target.password, format!("created the role {}", target.user))
+}
+
+fn connection_limit(objects: &ObjectArgs) -> Option<String> {
+    objects.connection_limit.map(|limit| format!(" CONNECTION LIMIT {limit}"))
+}
+
+fn valid_until(objects: &ObjectArgs) -> Option<String> {
+    objects.valid_until.as_ref().map(|time| format!(" VALID UNTIL {}", escape_literal(time).trim()))
+}
+
 fn role(target: &Target, objects: &ObjectArgs, observed: &Observed) -> Result<Vec<Statement>, DbInitError> {
     let user = &target.user;
     let name = escape_identifier(user);
-    let limit = objects.connection_limit.map(|limit| format!(" CONNECTION LIMIT {limit}"));
-    let end =
-        objects.valid_until.as_ref().map(|time| format!(" VALID UNTIL {}", escape_literal(time).trim()));
-    let Some(role) = observed.role else {
-        let create =
-            format!("CREATE ROLE {name} WITH LOGIN{}{}", limit.unwrap_or_default(), end.unwrap_or_default());
-        return Ok(vec![with_password(&create, &target.password, format!("created the role {user}"))]);
-    };
+    let Some(role) = &observed.role else { return Ok(vec![create_role(target, objects)]) };
     if role.is_powerful && !objects.adopt {
         return Err(DbInitError::PowerfulRole { user: user.clone() });
     }
-    let owns_database = observed.database.as_ref().is_some_and(|database| database.owner == *user);
+    let acting = observed.acting(target);
+    let owns_database = observed.database.as_ref().is_some_and(|database| database.owner == acting);
     if role.password == Password::Wrong && !owns_database && !objects.adopt {
         return Err(DbInitError::ForeignRole { user: user.clone(), database: target.database.clone() });
     }
@@ -101,11 +111,13 @@ fn role(target: &Target, objects: &ObjectArgs, observed: &Observed) -> Result<Ve
     if !role.can_log_in || role.password != Password::Right {
         statements.push(set_password(target, &target.password));
     }
-    if let Some(limit) = limit.filter(|_| objects.connection_limit != Some(role.connection_limit)) {
+    if let Some(limit) =
+        connection_limit(objects).filter(|_| objects.connection_limit != Some(role.connection_limit))
+    {
         let done = format!("set the connection limit of the role {user}");
         statements.push(plain(format!("ALTER ROLE {name}{limit}"), done));
     }
-    if let Some(end) = end.filter(|_| !role.ends_as_asked) {
+    if let Some(end) = valid_until(objects).filter(|_| !role.ends_as_asked) {
         let done = format!("set the end of the password of the role {user}");
         statements.push(plain(format!("ALTER ROLE {name}{end}"), done));
     }
@@ -117,8 +129,8 @@ fn database(
     objects: &ObjectArgs,
     observed: &Observed,
 ) -> Result<Vec<Statement>, DbInitError> {
-    let (user, owner) = (&target.user, owner(target, objects));
-    let (user_name, owner_name) = (escape_identifier(user), escape_identifier(owner));
+    let (acting, owner) = (observed.acting(target), owner(target, objects, observed));
+    let (acting_name, owner_name) = (escape_identifier(acting), escape_identifier(owner));
     let name = escape_identifier(&target.database);
     let mut statements = Vec::new();
     match &observed.database {
@@ -129,7 +141,7 @@ fn database(
         }
         Some(database) if database.owner == owner => {}
         // The service's own, which is to be handed to another owner, or back.
-        Some(database) if objects.adopt || (objects.db_owner.is_some() && database.owner == *user) => {
+        Some(database) if objects.adopt || (objects.db_owner.is_some() && database.owner == acting) => {
             let done = format!("gave the database {} of {} to {owner}", target.database, database.owner);
             statements.push(plain(format!("ALTER DATABASE {name} OWNER TO {owner_name}"), done));
         }
@@ -159,8 +171,8 @@ fn database(
         statements.push(plain(format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"), done));
     }
     if observed.database.as_ref().is_none_or(|database| database.owner != owner || !database.is_granted) {
-        let done = format!("granted all privileges on {} to {user}", target.database);
-        statements.push(plain(format!("GRANT ALL PRIVILEGES ON DATABASE {name} TO {user_name}"), done));
+        let done = format!("granted all privileges on {} to {acting}", target.database);
+        statements.push(plain(format!("GRANT ALL PRIVILEGES ON DATABASE {name} TO {acting_name}"), done));
     }
     Ok(statements)
 }

@@ -60,22 +60,20 @@ impl Inside {
         target: &Target,
         objects: &ObjectArgs,
     ) -> Result<Self, DbInitError> {
-        let client = &admin.client;
-        let looking = |error: tokio_postgres::Error| admin.failed("looking into the database", &error);
+        let looking = "looking into the database";
         let reader = &objects.read_only_role;
-        let public = client.query_opt(PUBLIC, &[&target.user, reader]).await.map_err(looking)?;
-        let public = public.map(|row| Public {
+        let public = admin.rows(looking, PUBLIC, &[&target.user, reader]).await?;
+        let public = public.first().map(|row| Public {
             is_ours: row.get(0),
             all_may_create: row.get(1),
             user_may_create: row.get(2),
             reader_may_use: row.get(3),
         });
-        let extensions =
-            client.query("SELECT extname::text FROM pg_extension", &[]).await.map_err(looking)?;
+        let extensions = admin.rows(looking, "SELECT extname::text FROM pg_extension", &[]).await?;
         let extensions = extensions.iter().map(|row| row.get(0)).collect();
         let reads_tables = match reader {
             None => true,
-            Some(reader) => client.query_one(READS, &[&target.user, reader]).await.map_err(looking)?.get(0),
+            Some(reader) => admin.row(looking, READS, &[&target.user, reader]).await?.get(0),
         };
         Ok(Self { public, extensions, reads_tables })
     }

@@ -122,7 +122,9 @@ impl Service<'_> {
             Some(Command::Healthcheck) => self.with_server(shutdown, healthcheck).await,
             Some(Command::Rotate(rotate)) => {
                 let copies = rotate::copies(rotate)?;
-                let rotate = async |client: VaultClient| rotate::rotate(self, &client, &copies).await;
+                let alternate = rotate.alternate;
+                let rotate =
+                    async |client: VaultClient| rotate::rotate(self, &client, &copies, alternate).await;
                 self.with_vault(shutdown, rotate).await
             }
         }

@@ -23,9 +23,9 @@ pub(crate) async fn make(
     give_up: BootTime,
 ) -> Result<Answer, DbInitError> {
     let (mut changes, mut attempt, mut said) = (Vec::new(), 0, String::new());
-    let proof = loop {
+    let (proof, acting) = loop {
         let error = match converge(server, target, objects, give_up, &mut changes).await {
-            Ok(proof) => break proof,
+            Ok(done) => break done,
             Err(error) => error,
         };
         let wake_up = BootTime::now() + RETRY_DELAYS.delay(attempt, Jitter::draw());
@@ -45,7 +45,8 @@ pub(crate) async fn make(
     let (outcome, change) =
         if changes.is_empty() { ("unchanged", "nothing to change") } else { ("changed", "done") };
     let place = server.place();
-    let owner = objects.db_owner.as_ref().filter(|owner| **owner != target.user);
+    let owner = objects.db_owner.as_ref().unwrap_or(&acting);
+    let owner = Some(owner).filter(|owner| **owner != target.user);
     let relation = owner.map_or("owns".to_owned(), |owner| format!("may use {owner}'s"));
     let text =
         format!("{change}: role {} {relation} database {} on {place}, {proof}", target.user, target.database);
@@ -53,25 +54,32 @@ pub(crate) async fn make(
     Ok(Answer { outcome, text, server: place, role, database, changes })
 }
 
-/// One pass over all there is to see; what it changes is added to `changes`.
+/// One pass over all there is to see; what it changes is added to `changes`. Gives the role whose rights the user
+/// has, too.
 async fn converge(
     server: &Server,
     target: &Target,
     objects: &ObjectArgs,
     give_up: BootTime,
     changes: &mut Vec<String>,
-) -> Result<Proof, DbInitError> {
+) -> Result<(Proof, String), DbInitError> {
     let admin = server.wait(give_up).await?;
     admin.be_silent().await;
     admin.lock(target).await?;
     let observed = Observed::look(&admin, server, target, objects).await?;
     carry_out(&admin, &grants::statements(target, objects, &observed)?, changes).await?;
+    let acting = acting(target, &observed);
     if let Some(inner) = enter(server, target, objects).await? {
         inner.be_silent().await;
-        let inside = Inside::look(&inner, target, objects).await?;
-        carry_out(&inner, &inside::statements(target, objects, &inside), changes).await?;
+        let inside = Inside::look(&inner, &acting, objects).await?;
+        carry_out(&inner, &inside::statements(&acting, objects, &inside), changes).await?;
     }
-    prove::prove(server, target).await
+    Ok((prove::prove(server, target).await?, acting.user))
+}
+
+/// The target as the role has it whose rights the user has.
+fn acting(target: &Target, observed: &Observed) -> Target {
+    Target { user: observed.acting(target).to_owned(), ..target.clone() }
 }
 
 async fn carry_out(
@@ -111,14 +119,15 @@ pub(crate) async fn plan(
     let admin = server.wait(give_up).await?;
     let observed = Observed::look(&admin, server, target, objects).await?;
     let mut statements = grants::statements(target, objects, &observed)?;
+    let acting = acting(target, &observed);
     let inside = match &observed.database {
         None => Some(Inside::new()),
         Some(_) => match enter(server, target, objects).await? {
-            Some(inner) => Some(Inside::look(&inner, target, objects).await?),
+            Some(inner) => Some(Inside::look(&inner, &acting, objects).await?),
             None => None,
         },
     };
-    statements.extend(inside.iter().flat_map(|inside| inside::statements(target, objects, inside)));
+    statements.extend(inside.iter().flat_map(|inside| inside::statements(&acting, objects, inside)));
     let changes: Vec<_> = statements.iter().map(|statement| format!("{};", statement.shown)).collect();
     let text = if changes.is_empty() { "-- nothing to change".to_owned() } else { changes.join("\n") };
     let (role, database) = (target.user.clone(), target.database.clone());

@@ -34,7 +34,7 @@ pub(crate) struct Administrator {
 }
 
 /// The login role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Role {
     pub(crate) can_log_in: bool,
     /// More than db-init gives: superuser, createrole, createdb, replication, bypassrls, or a predefined role,
@@ -45,6 +45,8 @@ pub(crate) struct Role {
     pub(crate) connection_limit: i32,
     /// Whether its password ends when it was asked to; true where nothing was asked.
     pub(crate) ends_as_asked: bool,
+    /// Another role, of which it is a member and as which its sessions act: they make that one's tables.
+    pub(crate) stands_in_for: Option<String>,
 }
 
 /// The password that the role has, beside the one that is to be.
@@ -93,7 +95,9 @@ const ROLE: &str = "WITH RECURSIVE reached AS ( \
             OR (rolname ^@ 'pg_' AND rolname <> 'pg_database_owner')) \
         FROM pg_roles JOIN reached USING (oid) \
     ), rolconnlimit, \
-    $2::text IS NULL OR coalesce(rolvaliduntil, 'infinity') = $2::text::timestamptz \
+    $2::text IS NULL OR coalesce(rolvaliduntil, 'infinity') = $2::text::timestamptz, \
+    (SELECT acted.rolname::text FROM pg_roles acted JOIN reached USING (oid) \
+        WHERE 'role=' || acted.rolname = ANY (pg_roles.rolconfig) AND acted.rolname <> $1) \
     FROM pg_roles WHERE rolname = $1";
 
 const DATABASE: &str = "SELECT pg_get_userbyid(datdba)::text, \
@@ -116,25 +120,25 @@ impl Observed {
         target: &Target,
         objects: &ObjectArgs,
     ) -> Result<Self, DbInitError> {
-        let client = &admin.client;
-        let looking =
-            |error: tokio_postgres::Error| admin.failed("looking at the roles and databases", &error);
+        let looking = "looking at the roles and databases";
         let (user, database) = (&target.user, &target.database);
-        let owner = objects.db_owner.as_ref().unwrap_or(user);
+        let rows = admin.rows(looking, ROLE, &[user, &objects.valid_until]).await?;
+        let role = rows.first();
+        let acting = role.and_then(|row| row.get::<_, Option<String>>(4)).unwrap_or_else(|| user.clone());
+        let owner = objects.db_owner.as_ref().unwrap_or(&acting);
 
-        let row = client.query_one(ADMINISTRATOR, &[owner]).await.map_err(looking)?;
+        let row = admin.row(looking, ADMINISTRATOR, &[owner]).await?;
         let sees_verifiers = row.get(2);
         let administrator =
             Administrator { is_superuser: row.get(0), server_version: row.get(1), acts_as_owner: row.get(3) };
-        let found = client.query_opt(DATABASE, &[database, user]).await.map_err(looking)?;
-        let found = found.map(|row| Database {
+        let found = admin.rows(looking, DATABASE, &[database, &acting]).await?;
+        let found = found.first().map(|row| Database {
             owner: row.get(0),
             public_may_connect: row.get(1),
             is_granted: row.get(2),
             encoding: row.get(3),
             locale: row.get(4),
         });
-        let role = client.query_opt(ROLE, &[user, &objects.valid_until]).await.map_err(looking)?;
         let role = match role {
             None => None,
             Some(row) => {
@@ -143,12 +147,18 @@ impl Observed {
                 } else {
                     logs_in(server, target, if found.is_some() { database } else { "postgres" }).await?
                 };
-                Some(role_of(&row, password))
+                Some(role_of(row, password))
             }
         };
-        let row = client.query_one(READER, &[&objects.read_only_role, database]).await.map_err(looking)?;
+        let row = admin.row(looking, READER, &[&objects.read_only_role, database]).await?;
         let reader = Reader { exists: row.get(0), may_connect: row.get(1) };
         Ok(Self { administrator, role, database: found, reader })
+    }
+
+    /// The role whose rights the user's sessions have, and whose tables they make: the user itself, or the one that
+    /// it stands in for.
+    pub(crate) fn acting<'a>(&'a self, target: &'a Target) -> &'a str {
+        self.role.as_ref().and_then(|role| role.stands_in_for.as_ref()).unwrap_or(&target.user)
     }
 }
 
@@ -159,15 +169,15 @@ fn role_of(row: &Row, password: Password) -> Role {
         password,
         connection_limit: row.get(2),
         ends_as_asked: row.get(3),
+        stands_in_for: row.get(4),
     }
 }
 
 /// Whether the password is the one that the server keeps a SCRAM verifier of.
 async fn fits_verifier(admin: &Admin, target: &Target) -> Result<Password, DbInitError> {
     let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
-    let row = admin.client.query_opt(sql, &[&target.user]).await;
-    let row = row.map_err(|error| admin.failed("reading the verifier of the role's password", &error))?;
-    let verifier = row.and_then(|row| row.get::<_, Option<String>>(0)).map(SecretString::from);
+    let rows = admin.rows("reading the verifier of the role's password", sql, &[&target.user]).await?;
+    let verifier = rows.first().and_then(|row| row.get::<_, Option<String>>(0)).map(SecretString::from);
     let fits = verifier.is_some_and(|verifier| verifier::fits(&target.password, &verifier));
     Ok(if fits { Password::Right } else { Password::Wrong })
 }

@@ -1,21 +1,35 @@
 //! A new password for a service's role, in Vault and in PostgreSQL.
 //!
-//! The service's own secret is the truth: what differs from it is brought to it. A rotation writes it while a
-//! transaction that sets the password in PostgreSQL is open, then the copies, and then ends the transaction. Killed
-//! before the secret is written, it has changed nothing, since PostgreSQL rolls back; killed after, the next one
-//! finds that PostgreSQL or a copy differs, and brings them to the secret instead of making up another password.
-//! So does a plain run of db-init, as far as PostgreSQL goes.
+//! The service's own secret is the truth: what differs from it is brought to it. So does a plain run of db-init, as
+//! far as PostgreSQL goes.
+//!
+//! With one role, a rotation writes the secret while a transaction that sets the password in PostgreSQL is open, then
+//! the copies, and then ends the transaction. Killed before the secret is written, it has changed nothing, since
+//! PostgreSQL rolls back; killed after, the next one finds that PostgreSQL or a copy differs, and finishes that
+//! instead of making up another password.
+//!
+//! With two, that take turns, PostgreSQL comes first: the password of the one that nobody uses is set and proven
+//! before Vault names it, and the other's stays good until the next rotation. Killed at any point, it leaves every
+//! secret with a login that works.
 
-use secrecy::{ExposeSecret as _, SecretString};
-use vault_client::{VaultClient, VaultError, capabilities, kv2};
+mod secrets;
+mod turns;
 
-use crate::args::RotateArgs;
+use std::collections::BTreeSet;
+
+use secrecy::SecretString;
+use vault_client::{VaultClient, kv2};
+
+use self::secrets::{Copy, Secrets};
 use crate::grants::set_password;
 use crate::observed::{Observed, Password};
+use crate::prove::Proof;
 use crate::report::Answer;
 use crate::server::{Admin, Server};
-use crate::target::{Target, read_secret, value};
+use crate::target::Target;
 use crate::{DbInitError, Service, prove};
+
+pub(crate) use self::secrets::copies;
 
 /// How long a password is, in letters of [`ALPHABET`]: 192 random bits.
 const LENGTH: usize = 32;
@@ -26,210 +40,137 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// How often a secret may be changed by others between our look and our write.
 const ATTEMPTS: usize = 5;
 
-/// Another secret that holds the password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Copy {
-    name: String,
-    /// Where it is not the one in the service's own secret.
-    key: Option<String>,
-}
-
-/// What `--also` names.
-pub(crate) fn copies(args: &RotateArgs) -> Result<Vec<Copy>, DbInitError> {
-    let copy = |text: &String| {
-        let (name, key) = match text.split_once(':') {
-            Some((name, key)) => (name, Some(key)),
-            None => (text.as_str(), None),
-        };
-        if name.is_empty() || key == Some("") {
-            return Err(DbInitError::Place {
-                flag: "--also",
-                value: text.clone(),
-                form: "SECRET or SECRET:KEY",
-            });
-        }
-        Ok(Copy { name: name.to_owned(), key: key.map(str::to_owned) })
-    };
-    args.also.iter().map(copy).collect()
-}
-
 /// Rotates the password of the service's role, or finishes the rotation that was begun.
 pub(crate) async fn rotate(
     service: &Service<'_>,
     client: &VaultClient,
-    copies: &[Copy],
+    named: &[Copy],
+    alternate: bool,
 ) -> Result<Answer, DbInitError> {
-    let vault = Vault { client, mount: &service.args.kv_mount };
-    vault.may_write([service.name].into_iter().chain(copies.iter().map(|copy| copy.name.as_str()))).await?;
-    let target = Target::of(service.name, vault.mount, &vault.read(service.name).await?.values)?;
+    let secrets = Secrets { client, mount: &service.args.kv_mount, service: service.name };
+    secrets.may_write(named).await?;
+    let target = Target::of(service.name, secrets.mount, &secrets.read(service.name).await?.values)?;
     let server = service.server(client, &target).await?;
     let admin = server.wait(service.give_up).await?;
     admin.be_silent().await;
     admin.lock(&target).await?;
+    let rotation = Rotation { service, secrets, server, admin, named, alternate };
     for _ in 1..ATTEMPTS {
-        match attempt(service, &vault, &server, &admin, copies).await {
+        match rotation.attempt().await {
             // Somebody changed the secret since we looked: it is looked at anew, and nothing is lost.
             Err(DbInitError::WriteSecret { cause, .. }) if kv2::is_overtaken(&cause) => {}
             result => return result,
         }
     }
-    attempt(service, &vault, &server, &admin, copies).await
+    rotation.attempt().await
 }
 
-async fn attempt(
-    service: &Service<'_>,
-    vault: &Vault<'_>,
-    server: &Server,
-    admin: &Admin,
-    copies: &[Copy],
-) -> Result<Answer, DbInitError> {
-    let secret = vault.read(service.name).await?;
-    let mut target = Target::of(service.name, vault.mount, &secret.values)?;
-    let key = target.password_key.clone();
-    let observed = Observed::look(admin, server, &target, &service.args.objects).await?;
-    let Some(role) = observed.role else {
-        return Err(DbInitError::NothingToRotate { user: target.user });
-    };
-    if role.is_powerful && !service.args.objects.adopt {
-        return Err(DbInitError::PowerfulRole { user: target.user });
-    }
-    let is_unfinished =
-        role.password == Password::Wrong || vault.differs(&target.password, &key, copies).await?;
-    if !is_unfinished {
-        target.password = random()?;
-    }
+struct Rotation<'a> {
+    service: &'a Service<'a>,
+    secrets: Secrets<'a>,
+    server: Server,
+    admin: Admin,
+    /// By `--also`.
+    named: &'a [Copy],
+    alternate: bool,
+}
 
-    let transaction = |sql: &'static str| async move {
-        admin.client.batch_execute(sql).await.map_err(|error| admin.failed(sql, &error))
-    };
-    transaction("BEGIN").await?;
-    let written = async {
-        admin.execute(&set_password(&target, &target.password)).await?;
-        if !is_unfinished {
-            vault.write(service.name, &key, &target.password, &secret).await?;
+impl Rotation<'_> {
+    async fn attempt(&self) -> Result<Answer, DbInitError> {
+        let secret = self.secrets.read(self.service.name).await?;
+        let target = Target::of(self.service.name, self.secrets.mount, &secret.values)?;
+        let objects = &self.service.args.objects;
+        let observed = Observed::look(&self.admin, &self.server, &target, objects).await?;
+        let Some(role) = &observed.role else {
+            return Err(DbInitError::NothingToRotate { user: target.user });
+        };
+        if role.is_powerful && !objects.adopt {
+            return Err(DbInitError::PowerfulRole { user: target.user });
         }
-        Ok(())
-    };
-    if let Err(error) = written.await {
-        // Where the session is gone, the server has done it.
-        transaction("ROLLBACK").await.ok();
-        return Err(error);
-    }
-    // From here on the secret holds the password that is to be: whatever fails, PostgreSQL is to have it.
-    let reached = vault.copy(&target.password, &key, copies).await;
-    transaction("COMMIT").await?;
-    reached?;
-    let proof = prove::prove(server, &target).await?;
-
-    let secrets = [service.name].into_iter().chain(copies.iter().map(|copy| copy.name.as_str()));
-    let secrets: Vec<_> = secrets.map(|name| format!("{}/{name}", vault.mount)).collect();
-    let change = if is_unfinished { "finished the rotation that was begun" } else { "rotated" };
-    let text = format!(
-        "{change}: role {} has a new password, which is in {}, {proof}",
-        target.user,
-        secrets.join(" and ")
-    );
-    let changes =
-        vec![format!("set the password of the role {} and in {}", target.user, secrets.join(" and "))];
-    let (role, database) = (target.user.clone(), target.database.clone());
-    Ok(Answer { outcome: "rotated", text, server: server.place(), role, database, changes })
-}
-
-/// The secrets, as the rotation's AppRole reaches them.
-struct Vault<'a> {
-    client: &'a VaultClient,
-    mount: &'a str,
-}
-
-impl Vault<'_> {
-    async fn read(&self, name: &str) -> Result<kv2::Secret, DbInitError> {
-        read_secret(self.client, self.mount, name).await
-    }
-
-    /// Fails before anything is changed where one of the secrets could not be written.
-    async fn may_write(&self, names: impl Iterator<Item = &str>) -> Result<(), DbInitError> {
-        let paths: Vec<_> = names.map(|name| format!("{}/data/{name}", self.mount)).collect();
-        let granted = capabilities::of_self(self.client, &paths, self.client.soon()).await;
-        let granted = granted.map_err(DbInitError::Capabilities)?;
-        for (data, capabilities) in granted {
-            if !capabilities.iter().any(|word| word == "update" || word == "root") {
-                return Err(DbInitError::MayNotWrite { path: data.replacen("/data/", "/", 1), data });
-            }
+        let copies = self.secrets.all_copies(&target, &secret, self.named).await?;
+        let differs = self.secrets.differs(&target, &copies, self.alternate).await?;
+        if role.password == Password::Wrong || differs {
+            let proof = self.replace(&target, &copies, None).await?;
+            return Ok(self.answer("finished the rotation that was begun", &target, &copies, proof, ""));
         }
-        Ok(())
+        if self.alternate {
+            let next = turns::next(&self.secrets, &target, random()?)?;
+            let proof = self.take_turns(&next, observed.acting(&target), &copies, &secret).await?;
+            let stays = format!("; the login of {} stays good until the next rotation", target.user);
+            return Ok(self.answer("rotated", &next, &copies, proof, &stays));
+        }
+        let next = Target { password: random()?, ..target };
+        let proof = self.replace(&next, &copies, Some(&secret)).await?;
+        Ok(self.answer("rotated", &next, &copies, proof, ""))
     }
 
-    /// Whether one of the copies holds another password; one that lacks the key is an error.
-    async fn differs(
+    /// Gives the role its new password, which is in the secret already where none is given to be overwritten.
+    async fn replace(
         &self,
-        password: &SecretString,
-        key: &str,
+        target: &Target,
         copies: &[Copy],
-    ) -> Result<bool, DbInitError> {
-        let mut differs = false;
-        for copy in copies {
-            let secret = self.read(&copy.name).await?;
-            let has = value(&secret.values, self.mount, &copy.name, copy.key.as_deref().unwrap_or(key))?;
-            differs |= has.expose_secret() != password.expose_secret();
-        }
-        Ok(differs)
-    }
-
-    /// Brings every copy to the password. One that fails keeps none of the others from it.
-    async fn copy(&self, password: &SecretString, key: &str, copies: &[Copy]) -> Result<(), DbInitError> {
-        let mut first_error = Ok(());
-        for copy in copies {
-            let one = self.copy_one(password, copy.key.as_deref().unwrap_or(key), &copy.name).await;
-            first_error = first_error.and(one);
-        }
-        first_error
-    }
-
-    async fn copy_one(&self, password: &SecretString, key: &str, name: &str) -> Result<(), DbInitError> {
-        let mut result = Ok(());
-        for _ in 0..ATTEMPTS {
-            let secret = self.read(name).await?;
-            let has = secret.values.get(key);
-            if has.is_some_and(|has| has.expose_secret() == password.expose_secret()) {
-                return Ok(());
+        secret: Option<&kv2::Secret>,
+    ) -> Result<Proof, DbInitError> {
+        self.sql("BEGIN").await?;
+        let written = async {
+            self.admin.execute(&set_password(target, &target.password)).await?;
+            match secret {
+                Some(secret) => self.secrets.write_own(target, secret).await,
+                None => Ok(()),
             }
-            result = self.write(name, key, password, &secret).await;
-            let overtaken =
-                matches!(&result, Err(DbInitError::WriteSecret { cause, .. }) if kv2::is_overtaken(cause));
-            if !overtaken {
-                break;
-            }
+        };
+        if let Err(error) = written.await {
+            // Where the session is gone, the server has done it.
+            self.sql("ROLLBACK").await.ok();
+            return Err(error);
         }
-        result
+        // From here on the secret holds the password that is to be: whatever fails, PostgreSQL is to have it.
+        let reached = self.secrets.bring(target, copies).await;
+        self.sql("COMMIT").await?;
+        reached?;
+        prove::prove(&self.server, target).await
     }
 
-    /// Writes the version after `seen`. Where the answer is lost, the server is asked what came of it.
-    async fn write(
+    /// Makes the login of the role whose turn it is, proves it, and names it in the secrets.
+    async fn take_turns(
         &self,
-        name: &str,
-        key: &str,
-        password: &SecretString,
-        seen: &kv2::Secret,
-    ) -> Result<(), DbInitError> {
-        let mut values = seen.values.clone();
-        values.insert(key.to_owned(), password.clone());
-        let written =
-            kv2::write(self.client, self.mount, name, &values, seen.version, self.client.soon()).await;
-        let Err(cause) = written else { return Ok(()) };
-        if !is_certain(&cause) {
-            let now = self.read(name).await?;
-            let has = now.values.get(key);
-            if has.is_some_and(|has| has.expose_secret() == password.expose_secret()) {
-                return Ok(());
+        next: &Target,
+        acting: &str,
+        copies: &[Copy],
+        secret: &kv2::Secret,
+    ) -> Result<Proof, DbInitError> {
+        let objects = &self.service.args.objects;
+        let observed = Observed::look(&self.admin, &self.server, next, objects).await?;
+        let statements = turns::statements(next, acting, objects, &observed)?;
+        self.sql("BEGIN").await?;
+        for statement in &statements {
+            if let Err(error) = self.admin.execute(statement).await {
+                self.sql("ROLLBACK").await.ok();
+                return Err(error);
             }
         }
-        Err(DbInitError::WriteSecret { path: format!("{}/{name}", self.mount), cause })
+        self.sql("COMMIT").await?;
+        let proof = prove::prove(&self.server, next).await?;
+        self.secrets.write_own(next, secret).await?;
+        self.secrets.bring(next, copies).await?;
+        Ok(proof)
     }
-}
 
-/// Whether the error says that nothing was written.
-fn is_certain(error: &VaultError) -> bool {
-    matches!(error, VaultError::Denied { .. } | VaultError::Refused { .. } | VaultError::NotFound { .. })
+    async fn sql(&self, sql: &'static str) -> Result<(), DbInitError> {
+        self.admin.client.batch_execute(sql).await.map_err(|error| self.admin.failed(sql, &error))
+    }
+
+    fn answer(&self, change: &str, target: &Target, copies: &[Copy], proof: Proof, more: &str) -> Answer {
+        let names = [self.service.name].into_iter().chain(copies.iter().map(|copy| copy.name.as_str()));
+        // A secret may hold two copies.
+        let mut seen = BTreeSet::new();
+        let names = names.filter(|name| seen.insert(*name));
+        let secrets: Vec<_> = names.map(|name| format!("{}/{name}", self.secrets.mount)).collect();
+        let (role, database, places) = (target.user.clone(), target.database.clone(), secrets.join(" and "));
+        let text = format!("{change}: role {role} has a new password, which is in {places}, {proof}{more}");
+        let changes = vec![format!("set the password of the role {role} and in {places}")];
+        Answer { outcome: "rotated", text, server: self.server.place(), role, database, changes }
+    }
 }
 
 fn random() -> Result<SecretString, DbInitError> {
@@ -242,18 +183,9 @@ fn random() -> Result<SecretString, DbInitError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use secrecy::ExposeSecret as _;
 
-    #[test]
-    fn a_copy_is_a_secret_and_perhaps_a_key() {
-        let read = |text: &str| copies(&RotateArgs { also: vec![text.to_owned()] });
-        assert_eq!(read("user").unwrap(), [Copy { name: "user".to_owned(), key: None }]);
-        let named = Copy { name: "a/b".to_owned(), key: Some("PW".to_owned()) };
-        assert_eq!(read("a/b:PW").unwrap(), [named]);
-        for wrong in ["", ":PW", "user:"] {
-            assert!(read(wrong).unwrap_err().to_string().contains("--also"), "{wrong}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn passwords_are_long_and_differ() {

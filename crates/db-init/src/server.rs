@@ -7,7 +7,8 @@ use backoff::{Jitter, Policy};
 use boot_clock::{BootTime, sleep_until};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, Row};
 
 use crate::DbInitError;
 use crate::args::ServerArgs;
@@ -61,6 +62,9 @@ pub(crate) struct Server {
     admin_user: String,
     admin_password: Option<SecretString>,
 }
+
+/// A parameter of a query: a `String`, or an `Option` of one.
+pub(crate) type Text<'a> = &'a (dyn ToSql + Sync);
 
 /// The administrator's session.
 pub(crate) struct Admin {
@@ -228,12 +232,27 @@ impl Admin {
     pub(crate) async fn lock(&self, target: &Target) -> Result<(), DbInitError> {
         // Always in this order, whatever the names are: nobody waits for one who waits for him.
         for (kind, name) in [("role", &target.user), ("database", &target.database)] {
-            let what = format!("{kind} {name}");
-            let locked =
-                self.client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&LOCK, &what]).await;
-            locked.map_err(|error| self.failed("taking the lock of db-init", &error))?;
+            let lock = format!("SELECT pg_advisory_lock({LOCK}, hashtext($1))");
+            self.row("taking the lock of db-init", &lock, &[&format!("{kind} {name}")]).await?;
         }
         Ok(())
+    }
+
+    /// Asks, in one round trip; every parameter is a text. Nothing is prepared that would have to be kept.
+    pub(crate) async fn rows(
+        &self,
+        doing: &str,
+        sql: &str,
+        texts: &[Text<'_>],
+    ) -> Result<Vec<Row>, DbInitError> {
+        let typed: Vec<_> = texts.iter().map(|text| (*text, Type::TEXT)).collect();
+        self.client.query_typed(sql, &typed).await.map_err(|error| self.failed(doing, &error))
+    }
+
+    /// The same where the answer is always one row.
+    pub(crate) async fn row(&self, doing: &str, sql: &str, texts: &[Text<'_>]) -> Result<Row, DbInitError> {
+        let typed: Vec<_> = texts.iter().map(|text| (*text, Type::TEXT)).collect();
+        self.client.query_typed_one(sql, &typed).await.map_err(|error| self.failed(doing, &error))
     }
 
     /// Runs one statement.

@@ -8,7 +8,7 @@ use vault_client::{VaultClient, kv2};
 use crate::DbInitError;
 
 /// PostgreSQL cuts longer names off in silence (`NAMEDATALEN` - 1).
-const MAX_NAME: usize = 63;
+pub(crate) const MAX_NAME: usize = 63;
 
 /// A service's database, as its secret describes it.
 #[derive(Clone, Debug)]
@@ -18,7 +18,8 @@ pub(crate) struct Target {
     pub(crate) database: String,
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
-    /// The key of the password in the secret.
+    /// The keys of user and password in the secret.
+    pub(crate) user_key: String,
     pub(crate) password_key: String,
 }
 
@@ -98,6 +99,7 @@ impl Target {
             database: database.expose_secret().to_owned(),
             host: host.map(|host| host.expose_secret().to_owned()),
             port,
+            user_key,
             password_key,
         })
     }
@@ -111,6 +113,7 @@ impl Target {
             database: "users\"db".to_owned(),
             host: None,
             port: None,
+            user_key: "USER_DB_USER".to_owned(),
             password_key: "USER_DB_PASSWORD".to_owned(),
         }
     }

@@ -1,18 +1,19 @@
 //! A real PostgreSQL server.
 
 mod account;
+mod psql;
+mod state;
 
 use std::fmt;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use self::account::{Account, open_to_others, reachable_bin};
+use self::account::{Account, reachable_bin};
 use crate::error::{Error, Result, or_panic};
 use crate::loopback::{free_address, random_token};
 use crate::process::{Home, Process, tail};
@@ -33,6 +34,31 @@ pub enum PostgresVersion {
     V16,
     /// 18.
     V18,
+}
+
+/// A test of each of these stories for each version at hand, as `story::on_15`: each is a function of the version.
+#[macro_export]
+macro_rules! on_every_version {
+    ($($story:ident),* $(,)?) => {
+        $(
+            mod $story {
+                #[test]
+                fn on_15() {
+                    super::$story($crate::PostgresVersion::V15);
+                }
+
+                #[test]
+                fn on_16() {
+                    super::$story($crate::PostgresVersion::V16);
+                }
+
+                #[test]
+                fn on_18() {
+                    super::$story($crate::PostgresVersion::V18);
+                }
+            }
+        )*
+    };
 }
 
 impl fmt::Display for PostgresVersion {
@@ -112,22 +138,6 @@ impl Postgres {
         or_panic(PostgresOptions::new(version).start())
     }
 
-    /// Has it ask those who come over TCP for TLS, with this certificate and key in PEM. It is restarted.
-    #[track_caller]
-    pub fn use_tls(&mut self, certificate: &str, key: &str) {
-        let own = |name: &str, content: &str| {
-            let path = self.state_dir().join(name);
-            fs::write(&path, content).expect("a file in the server's directory");
-            fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
-            if let Some(account) = self.account {
-                or_panic(account.own(&path));
-            }
-        };
-        own("server.crt", certificate);
-        own("server.key", key);
-        self.set("ssl", "on");
-    }
-
     /// Changes a setting, as in `postgresql.conf`. It is restarted.
     #[track_caller]
     pub fn set(&mut self, name: &str, value: &str) {
@@ -172,40 +182,6 @@ impl Postgres {
         fs::read(self.log_file()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// `psql`, about to run SQL over TCP as this user: it prints rows unaligned and without headings.
-    #[must_use]
-    pub fn psql_command(&self, user: &str, password: &str, database: &str, sql: &str) -> Command {
-        let mut command = Command::new(self.bin.join("psql"));
-        command
-            .env_clear()
-            .env("PATH", settings::search_path())
-            .env("PGPASSWORD", password)
-            // As an argument, one with `=` in it would be taken for a connection string.
-            .env("PGDATABASE", database)
-            .env("PGCONNECT_TIMEOUT", "10")
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-c", sql])
-            .args(["-h", &self.address.ip().to_string(), "-p", &self.address.port().to_string()])
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs SQL over TCP as this user: what `psql` printed, or its errors.
-    pub fn psql(&self, user: &str, password: &str, database: &str, sql: &str) -> Result<String, String> {
-        let mut command = self.psql_command(user, password, database, sql);
-        let output = command.output().map_err(|error| format!("cannot run psql: {error}"))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-    }
-
-    /// Runs SQL as the superuser; panics with the server's words where it fails.
-    #[track_caller]
-    pub fn sql(&self, database: &str, sql: &str) -> String {
-        match self.psql("postgres", &self.password, database, sql) {
-            Ok(rows) => rows,
-            Err(error) => panic!("{sql}: {error}"),
-        }
-    }
-
     /// Stops it in good order; clients are cut off.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -223,96 +199,6 @@ impl Postgres {
     /// Lets the server outlive this value. Its directory stays if it was given.
     pub fn leave_running(mut self) {
         std::mem::forget(self.process.take());
-    }
-
-    /// Makes the cluster where there is none, and writes this start's settings.
-    fn prepare(&self) -> Result<()> {
-        let data = self.state_dir();
-        for dir in [self.dir(), &data, &self.socket_dir()] {
-            fs::create_dir_all(dir).map_err(Error::io(format!("make {}", dir.display())))?;
-        }
-        if let Some(account) = self.account {
-            open_to_others(self.dir())?;
-            account.own(&data)?;
-            account.own(&self.socket_dir())?;
-        }
-        if !data.join("PG_VERSION").exists() {
-            self.initdb(&data)?;
-        }
-        self.write_configuration()
-    }
-
-    fn write_configuration(&self) -> Result<()> {
-        let overrides = self.state_dir().join("vaultcrew.conf");
-        fs::write(&overrides, self.configuration())
-            .map_err(Error::io(format!("write {}", overrides.display())))?;
-        if let Some(account) = self.account {
-            account.own(&overrides)?;
-        }
-        Ok(())
-    }
-
-    fn initdb(&self, data: &Path) -> Result<()> {
-        let password_file = self.dir().join("superuser");
-        fs::write(&password_file, &self.password)
-            .map_err(Error::io(format!("write {}", password_file.display())))?;
-        if let Some(account) = self.account {
-            account.own(&password_file)?;
-        }
-        let output = self
-            .server_program("initdb")
-            .args(["-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "--auth=scram-sha-256"])
-            .arg("--pwfile")
-            .arg(&password_file)
-            .arg("-D")
-            .arg(data)
-            .output()
-            .map_err(|cause| self.unreachable_or(cause))?;
-        let _ = fs::remove_file(&password_file);
-        if !output.status.success() {
-            let (program, status) = ("initdb".to_owned(), output.status.to_string());
-            return Err(Error::Ended {
-                program,
-                status,
-                log: String::from_utf8_lossy(&output.stderr).into(),
-            });
-        }
-        let main = data.join("postgresql.conf");
-        fs::read_to_string(&main)
-            .and_then(|text| fs::write(&main, text + "\ninclude = 'vaultcrew.conf'\n"))
-            .map_err(Error::io(format!("extend {}", main.display())))
-    }
-
-    /// What it means that a program of the server's account does not even start.
-    fn unreachable_or(&self, cause: std::io::Error) -> Error {
-        let program = format!("run initdb in {}", self.dir().display());
-        match self.account {
-            Some(Account { uid, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => Error::Io {
-                doing: format!(
-                    "{program}: uid {uid}, whom it runs as, must get through all directories above"
-                ),
-                cause,
-            },
-            _ => Error::Io { doing: program, cause },
-        }
-    }
-
-    fn configuration(&self) -> String {
-        // A unix socket's path holds at most 107 bytes.
-        let socket = self.socket_dir().display().to_string();
-        let socket = if socket.len() < 85 { socket } else { String::new() };
-        let fixed = [
-            ("listen_addresses", self.address.ip().to_string()),
-            ("port", self.address.port().to_string()),
-            ("unix_socket_directories", socket),
-            ("shared_buffers", "16MB".to_owned()),
-            ("fsync", "off".to_owned()),
-            ("synchronous_commit", "off".to_owned()),
-            ("full_page_writes", "off".to_owned()),
-        ];
-        let more = self.options.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let line = |(name, value): (&str, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
-        fixed.into_iter().chain(more).map(line).collect()
     }
 
     fn launch(&mut self) -> Result<()> {
@@ -346,10 +232,6 @@ impl Postgres {
             account.become_in(&mut command);
         }
         command
-    }
-
-    fn state_dir(&self) -> PathBuf {
-        self.dir().join("data")
     }
 
     fn log_file(&self) -> PathBuf {

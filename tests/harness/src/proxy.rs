@@ -1,6 +1,7 @@
 //! A proxy between a program and a real server, which makes the network as bad as a test wants it.
 
 mod link;
+mod messages;
 mod requests;
 
 use std::fmt;
@@ -53,7 +54,8 @@ pub enum Moment {
 
 /// A proxy; its connections end when it is dropped.
 ///
-/// Without TLS between program and server it sees HTTP requests and counts them, over all connections.
+/// Without TLS between program and server it sees the requests, of HTTP or of PostgreSQL, and counts them over all
+/// connections.
 pub struct Proxy {
     shared: Arc<Shared>,
     listening: Option<JoinHandle<()>>,
@@ -120,7 +122,7 @@ impl Proxy {
         links.iter().filter_map(Weak::upgrade).for_each(|link| link.reset());
     }
 
-    /// The requests seen so far, in order: `PUT /v1/sys/init`.
+    /// The requests seen so far, in order: `PUT /v1/sys/init`; of PostgreSQL the SQL, and `(login)` and the like.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         self.shared.state().requests.iter().map(|(_, request)| request.clone()).collect()

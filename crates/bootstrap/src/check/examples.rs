@@ -283,7 +283,18 @@ fn examples() -> Vec<(Rule, Files, Files)> {
         (Rule::PolicySudo, user(&stanza("secret/data/user", "\"read\", \"sudo\"")), good()),
         (Rule::PolicyList, user_and(&stanza("secret/metadata/user", "\"list\"")), good()),
         (Rule::PolicyOwnSecret, user(&read("secret/data/user_db")), user_and(&read("secret/data/user_db"))),
+        (Rule::RotationCopy, rotating(&["user_db"]), rotating(&["user", "user_db"])),
     ]
+}
+
+/// Two services share a password, and another rotates it in these secrets.
+fn rotating(secrets: &[&str]) -> Files {
+    let manifest = format!(
+        "[keys]\nUSER_DB_PASSWORD = [\"user\", \"user_db\"]\n[services.rotation]\nrotates = {secrets:?}\n"
+    );
+    let both: String =
+        secrets.iter().map(|name| stanza(&format!("secret/data/{name}"), "\"read\", \"update\"")).collect();
+    good().manifest(&manifest).policy("rotation", &both)
 }
 
 #[test]
@@ -420,7 +431,12 @@ fn who_rotates_a_secret_may_write_that_one_and_needs_none_of_its_own() {
     let too_much = declared(&(both("secret/data/user_db") + &both("secret/data/user")));
     assert_eq!(too_much.found(), ["policies/rotation-policy.hcl:5:27 policy-write"]);
     let worse = declared(&stanza("secret/data/user_db", "\"read\", \"delete\""));
-    assert_eq!(worse.found(), ["policies/rotation-policy.hcl:2:27 policy-write"]);
+    let may_not = "policies/rotation-policy.hcl rotation-copy";
+    assert_eq!(worse.found(), [may_not, "policies/rotation-policy.hcl:2:27 policy-write"]);
+    let too_little = declared(&read("secret/data/user_db"));
+    assert_eq!(too_little.found(), ["policies/rotation-policy.hcl rotation-copy"]);
+    assert_eq!(rotating(&["user_db"]).found(), ["policies/rotation-policy.hcl rotation-copy"]);
+    assert_eq!(rotating(&["user", "user_db"]).found(), [""; 0]);
     let undeclared = good().policy("rotation", &both("secret/data/user_db"));
     assert!(undeclared.found().contains(&"policies/rotation-policy.hcl:2:27 policy-write".to_owned()));
 }

@@ -156,9 +156,23 @@ impl Checking<'_> {
         self.note(Rule::PolicyConditional, stanza.path.offset, why, mend);
     }
 
+    fn secrets_to_write(&mut self, stanzas: &[Stanza]) {
+        let acl = Acl::new(stanzas.iter().map(|stanza| &stanza.rule));
+        for service in self.rotates {
+            let path = format!("{}/data/{service}", self.mount);
+            let granted = acl.capabilities(&path);
+            if granted.has(Capability::Read) && granted.has(Capability::Update) {
+                continue;
+            }
+            let why = format!("{} is to rotate what is in {path}, and may not", self.file.service);
+            let mend = format!("write path \"{path}\" {{ capabilities = [\"read\", \"update\"] }}");
+            self.findings.push(Finding::of_file(Rule::RotationCopy, &self.file.path, why, mend));
+        }
+    }
+
     fn own_secret(&mut self, stanzas: &[Stanza]) {
         if !self.rotates.is_empty() {
-            return;
+            return self.secrets_to_write(stanzas);
         }
         let path = self.own_path();
         let certain: Vec<&Stanza> =

@@ -68,6 +68,7 @@ pub(crate) enum Rule {
     PolicySudo,
     PolicyList,
     PolicyOwnSecret,
+    RotationCopy,
 }
 
 use Severity::{Error, Warning};
@@ -124,6 +125,7 @@ pub(crate) const RULES: &[(Rule, &str, Severity)] = &[
     (Rule::PolicySudo, "policy-sudo", Error),
     (Rule::PolicyList, "policy-list", Warning),
     (Rule::PolicyOwnSecret, "policy-own-secret", Error),
+    (Rule::RotationCopy, "rotation-copy", Error),
 ];
 
 impl Rule {

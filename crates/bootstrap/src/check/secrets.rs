@@ -20,6 +20,7 @@ pub(super) fn check(env: Option<&Env>, claims: &Claims, inputs: &Inputs, finding
         let Some(file) = file.map(|policy| policy.path.as_path()) else { continue };
         findings.extend(emptiness(service, file, claims));
         findings.extend(too_much(service, file, &inputs.kv_mount));
+        findings.extend(copies_left_behind(service, file, claims, &inputs.kv_mount));
         findings.extend(service.secret.keys().filter_map(|key| key_name(service, key, env, inputs)));
     }
 }
@@ -46,6 +47,31 @@ fn too_much(service: &Service, file: &Path, mount: &str) -> Option<Finding> {
     let rule = if excess.has_too_many_keys() { Rule::SecretTooManyKeys } else { Rule::SecretTooLarge };
     let (why, mend) = why_and_mend(&excess.to_string(), "");
     Some(Finding::of_file(rule, file, why, mend))
+}
+
+/// The secrets that hold a password which this service rotates elsewhere. `db-init rotate` writes those that it may, and
+/// can see no others.
+fn copies_left_behind(service: &Service, file: &Path, claims: &Claims, mount: &str) -> Vec<Finding> {
+    let (name, rotates) = (&service.name, claims.rotates(&service.name));
+    let (written, others): (Vec<_>, Vec<_>) =
+        claims.services().iter().partition(|service| rotates.contains(&service.name));
+    let is_rotated = |key: &&String| {
+        key.ends_with("_DB_PASSWORD") && written.iter().any(|service| service.secret.contains_key(*key))
+    };
+    let copy = |other: &Service| {
+        let key = other.secret.keys().find(is_rotated)?;
+        let why = format!(
+            "{name} rotates {key}, and would leave the copy in the secret of {} as it is",
+            other.name
+        );
+        let path = observed::path(mount, &other.name).replacen('/', "/data/", 1);
+        let mend = format!(
+            "in vaultcrew.toml, add \"{}\" to what {name} rotates, and here path \"{path}\" {{ capabilities = [\"read\", \"update\"] }}",
+            other.name
+        );
+        Some(Finding::of_file(Rule::RotationCopy, file, why, mend))
+    };
+    others.into_iter().filter_map(copy).collect()
 }
 
 fn key_name(service: &Service, key: &str, env: Option<&Env>, inputs: &Inputs) -> Option<Finding> {

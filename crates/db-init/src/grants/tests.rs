@@ -9,6 +9,7 @@ const GOOD_ROLE: Role = Role {
     password: Password::Right,
     connection_limit: -1,
     ends_as_asked: true,
+    stands_in_for: None,
 };
 
 const SUPERUSER: Administrator =
@@ -159,9 +160,24 @@ fn takes_nothing_over_unless_told() {
 }
 
 #[test]
+fn who_stands_in_for_the_owner_needs_no_database_of_its_own() {
+    let stands_in_for = Some("the owner".to_owned());
+    let database = Some(Database { owner: "the owner".to_owned(), ..good_database() });
+    let role = Some(Role { stands_in_for, ..GOOD_ROLE });
+    let rotated = Observed { role: role.clone(), database, ..NOTHING };
+    assert!(shown(&rotated).is_empty());
+    // Its database is made for the one that it stands in for, who has the rights.
+    let all = shown(&Observed { role: role.clone(), ..NOTHING });
+    assert!(all[0].ends_with(r#"OWNER "the owner""#) && all[2].ends_with(r#"TO "the owner""#), "{all:?}");
+    // And no other's is taken over.
+    let database = Some(Database { owner: "another".to_owned(), ..good_database() });
+    assert!(refused(&Observed { role, database, ..NOTHING }).contains("not to the owner"));
+}
+
+#[test]
 fn a_role_with_another_password_is_ours_by_its_database_alone() {
     let role = Some(Role { password: Password::Wrong, ..GOOD_ROLE });
-    let somebodys = Observed { role, ..NOTHING };
+    let somebodys = Observed { role: role.clone(), ..NOTHING };
     assert!(refused(&somebodys).contains("may be somebody else's"));
     assert!(shown_with(&adopting(), &somebodys)[0].starts_with("ALTER ROLE"));
     assert!(shown(&Observed { role, ..good() })[0].starts_with("ALTER ROLE"));

@@ -7,23 +7,38 @@ mod objects;
 mod rotate;
 mod socket;
 mod tls;
+mod way;
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
-use harness::{Postgres, PostgresOptions, PostgresVersion, run};
+use harness::{Postgres, PostgresOptions, PostgresVersion, Proxy, on_every_version, run};
 
 use crate::crew::{Crew, PASSWORD, spawn};
 
-/// All versions at hand.
-const VERSIONS: [PostgresVersion; 3] = [PostgresVersion::V15, PostgresVersion::V16, PostgresVersion::V18];
+on_every_version!(
+    makes_a_database_that_is_ready,
+    an_administrator_who_is_no_superuser_suffices,
+    where_the_socket_goes_by_the_peer_the_administrator_proves_the_database,
+    ten_at_once_make_one_database,
+);
 
 fn db_init(crew: &Crew, postgres: &Postgres) -> Command {
+    db_init_to(crew, postgres, postgres.address())
+}
+
+/// Through a proxy before the server.
+fn db_init_through(crew: &Crew, postgres: &Postgres, proxy: &Proxy) -> Command {
+    assert_eq!(proxy.upstream(), postgres.address());
+    db_init_to(crew, postgres, proxy.address())
+}
+
+fn db_init_to(crew: &Crew, postgres: &Postgres, address: SocketAddr) -> Command {
     if !crew.path("superuser-password").exists() {
         crew.write("superuser-password", postgres.password());
     }
-    let mut command = db_init_at(crew, &postgres.address().ip().to_string(), postgres.address().port());
+    let mut command = db_init_at(crew, &address.ip().to_string(), address.port());
     command.args(["--admin-password-file", "superuser-password"]);
     command
 }
@@ -77,21 +92,6 @@ fn makes_a_database_that_is_ready(version: PostgresVersion) {
 
     assert_eq!(crew.canary().scan("the server's log", postgres.log().as_bytes()), None);
     assert_eq!(crew.canary().scan_runs(), None);
-}
-
-#[test]
-fn makes_a_database_that_is_ready_on_postgresql_18() {
-    makes_a_database_that_is_ready(PostgresVersion::V18);
-}
-
-#[test]
-fn makes_a_database_that_is_ready_on_postgresql_16() {
-    makes_a_database_that_is_ready(PostgresVersion::V16);
-}
-
-#[test]
-fn makes_a_database_that_is_ready_on_postgresql_15() {
-    makes_a_database_that_is_ready(PostgresVersion::V15);
 }
 
 #[test]
@@ -167,21 +167,6 @@ fn an_administrator_who_is_no_superuser_suffices(version: PostgresVersion) {
 }
 
 #[test]
-fn an_administrator_who_is_no_superuser_suffices_on_postgresql_18() {
-    an_administrator_who_is_no_superuser_suffices(PostgresVersion::V18);
-}
-
-#[test]
-fn an_administrator_who_is_no_superuser_suffices_on_postgresql_15() {
-    an_administrator_who_is_no_superuser_suffices(PostgresVersion::V15);
-}
-
-#[test]
-fn an_administrator_who_is_no_superuser_suffices_on_postgresql_16() {
-    an_administrator_who_is_no_superuser_suffices(PostgresVersion::V16);
-}
-
-#[test]
 fn a_server_that_asks_for_no_password_keeps_the_one_it_has() {
     let crew = Crew::applied();
     let mut postgres = Postgres::start(PostgresVersion::V18);
@@ -197,10 +182,9 @@ fn a_server_that_asks_for_no_password_keeps_the_one_it_has() {
     postgres.psql("user_svc", PASSWORD, "users", "SELECT 1").unwrap();
 }
 
-#[test]
-fn where_the_socket_goes_by_the_peer_the_administrator_proves_the_database() {
+fn where_the_socket_goes_by_the_peer_the_administrator_proves_the_database(version: PostgresVersion) {
     let crew = Crew::applied();
-    let mut postgres = Postgres::start(PostgresVersion::V18);
+    let mut postgres = Postgres::start(version);
     let first = run(&mut db_init_on_a_socket(&crew, &mut postgres, "peer")).success();
     assert!(first.stdout.contains("the password itself was not exercised"), "{}", first.stdout);
     postgres.psql("user_svc", PASSWORD, "users", "SELECT 1").unwrap();
@@ -240,10 +224,9 @@ fn a_database_of_somebody_else_is_not_taken_over() {
     run(db_init(&crew, &postgres).arg("--adopt")).success();
 }
 
-#[test]
-fn ten_at_once_make_one_database() {
+fn ten_at_once_make_one_database(version: PostgresVersion) {
     let crew = Crew::applied();
-    let postgres = Postgres::start(PostgresVersion::V18);
+    let postgres = Postgres::start(version);
     let started: Vec<_> = (0..10).map(|_| spawn(db_init(&crew, &postgres))).collect();
     for process in started {
         let outcome = process.wait(crate::crew::SOON);

@@ -2,17 +2,21 @@
 
 use std::process::Command;
 
-use harness::{Postgres, PostgresOptions, PostgresVersion, run, spawn, under_strace, wait_until};
+use harness::{
+    Moment, Postgres, PostgresOptions, PostgresVersion, Proxy, Trouble, on_every_version, run, run_killed_at,
+    spawn, wait_until,
+};
 
-use super::db_init;
+use super::{db_init, db_init_through};
 use crate::crew::{Crew, PASSWORD, SOON};
 
-/// The same command, with a fault in its `number`th call of `effect`.
-pub(super) fn with_fault(command: &Command, effect: &str, fault: &str, number: usize) -> Command {
-    let (traced, injected) = (format!("trace={effect}"), format!("inject={effect}:{fault}:when={number}"));
-    let dir = command.get_current_dir().expect("the crew's directory");
-    under_strace(command, &["-e", &traced, "-e", &injected], &dir.join("trace"))
-}
+on_every_version!(
+    killed_between_any_two_statements_the_next_run_finishes,
+    cut_off_between_any_two_statements_the_run_finishes,
+    a_server_that_is_restarted_in_the_midst_is_waited_for,
+    a_server_without_a_free_connection_is_waited_for,
+    a_full_disk_is_told_and_the_next_run_finishes,
+);
 
 fn forget(postgres: &Postgres) {
     postgres.sql("postgres", "DROP DATABASE IF EXISTS users WITH (FORCE)");
@@ -24,59 +28,69 @@ fn assert_whole(postgres: &Postgres, when: &str) {
     let script = "CREATE TABLE t (n int); DROP TABLE t; SELECT current_user";
     let used = postgres.psql("user_svc", PASSWORD, "users", script);
     assert_eq!(used.as_deref(), Ok("user_svc"), "{when}");
-    let others = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";
-    assert_eq!(postgres.sql("postgres", others), "postgres template0 template1 users", "{when}");
-    let acl = "SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = 'users' AND grantee = 0";
-    assert_eq!(postgres.sql("postgres", acl), "0", "{when}");
+    let there = "SELECT (SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database), \
+        (SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = 'users' AND grantee = 0)";
+    assert_eq!(postgres.sql("postgres", there), "postgres template0 template1 users|0", "{when}");
 }
 
-#[test]
-fn killed_before_any_statement_the_next_run_finishes() {
-    let (crew, postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
-    for number in 1.. {
-        let killed = run(&mut with_fault(&db_init(&crew, &postgres), "sendto", "signal=KILL", number));
-        if killed.code() == 0 {
-            assert!(number > 20, "there were no statements to be hit");
-            break;
-        }
+/// Whether it leaves something behind, as no question, step of a login, setting or proof does.
+fn is_change(request: &str) -> bool {
+    ["CREATE", "ALTER", "GRANT", "REVOKE"].iter().any(|word| request.starts_with(word))
+}
+
+/// Every conversation that makes everything: so many requests at least, with three logins and four changes.
+const REQUESTS: usize = 25;
+
+/// The requests of a run that is left alone, of which nothing stays.
+fn requests(crew: &Crew, postgres: &Postgres, proxy: &Proxy) -> Vec<String> {
+    run(&mut db_init_through(crew, postgres, proxy)).success();
+    forget(postgres);
+    let requests = proxy.requests();
+    assert!(requests.len() > REQUESTS, "{requests:?}");
+    assert_eq!(requests.iter().filter(|request| is_change(request)).count(), 4, "{requests:?}");
+    requests
+}
+
+/// Between two changes it is all the same to the server when.
+fn killed_between_any_two_statements_the_next_run_finishes(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
+    let proxy = Proxy::start(postgres.address());
+    let requests = requests(&crew, &postgres, &proxy);
+    for number in (1..=requests.len()).filter(|number| *number == 1 || is_change(&requests[number - 2])) {
+        let mut command = db_init_through(&crew, &postgres, &proxy);
+        let killed = run_killed_at(&mut command, &proxy, Moment::BeforeRequest, number);
         assert_eq!(killed.code(), 137, "{number}: {}", killed.stderr);
         run(&mut db_init(&crew, &postgres)).success();
-        assert_whole(&postgres, &format!("killed before {number}"));
+        assert_whole(&postgres, &format!("killed before {:?}", requests[number - 1]));
         forget(&postgres);
     }
 }
 
-/// Cut off as a server that goes away does it: the same run begins again and finishes.
-fn cut_off(effect: &str) {
-    let (crew, postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
+/// Cut off as by a server that goes away, before any request and after any change: the same run begins again.
+fn cut_off_between_any_two_statements_the_run_finishes(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
+    let proxy = Proxy::start(postgres.address());
     let mut begun_again = 0;
-    for number in 1.. {
-        let fault = "error=ECONNRESET";
-        let outcome = run(&mut with_fault(&db_init(&crew, &postgres), effect, fault, number)).success();
-        begun_again += usize::from(outcome.stderr.contains("beginning again"));
-        assert_whole(&postgres, &format!("{effect} {number} cut off"));
-        forget(&postgres);
-        if !crew.read("trace").contains("(INJECTED)") {
-            assert!(number > 20, "there was nothing to be cut off");
-            break;
+    for (index, request) in requests(&crew, &postgres, &proxy).iter().enumerate() {
+        for moment in [Moment::BeforeRequest, Moment::BeforeAnswer] {
+            if moment == Moment::BeforeAnswer && !is_change(request) {
+                continue;
+            }
+            let number = proxy.requests().len() + index + 1;
+            proxy.at(moment, number, || Trouble::Reset(0));
+            let outcome = run(&mut db_init_through(&crew, &postgres, &proxy)).success();
+            assert!(proxy.requests().len() >= number, "it was not cut off before {request}");
+            begun_again += usize::from(outcome.stderr.contains("beginning again"));
+            assert_whole(&postgres, &format!("cut off: {moment:?} {request}"));
+            forget(&postgres);
         }
     }
-    assert!(begun_again > 10, "{begun_again}");
+    // The others hit the administrator's first login, who tries again.
+    assert!(begun_again > REQUESTS / 2, "{begun_again}");
 }
 
-#[test]
-fn cut_off_before_any_statement_the_run_finishes() {
-    cut_off("sendto");
-}
-
-#[test]
-fn cut_off_before_any_answer_the_run_finishes() {
-    cut_off("recvfrom");
-}
-
-#[test]
-fn a_server_that_is_restarted_in_the_midst_is_waited_for() {
-    let (crew, mut postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
+fn a_server_that_is_restarted_in_the_midst_is_waited_for(version: PostgresVersion) {
+    let (crew, mut postgres) = (Crew::applied(), Postgres::start(version));
     // The template is not copied while somebody is connected to it.
     let mut holding = spawn(&mut postgres.psql_command(
         "postgres",
@@ -95,8 +109,7 @@ fn a_server_that_is_restarted_in_the_midst_is_waited_for() {
     assert_whole(&postgres, "restarted");
 }
 
-#[test]
-fn a_server_without_a_free_connection_is_waited_for() {
+fn a_server_without_a_free_connection_is_waited_for(version: PostgresVersion) {
     let crew = Crew::applied();
     let options = [
         ("max_connections", "4"),
@@ -106,10 +119,9 @@ fn a_server_without_a_free_connection_is_waited_for() {
         // A session whose client is gone ends, asleep or not.
         ("client_connection_check_interval", "100ms"),
     ];
-    let options =
-        options.iter().fold(PostgresOptions::new(PostgresVersion::V18), |options, (name, value)| {
-            options.setting(name, value)
-        });
+    let options = options
+        .iter()
+        .fold(PostgresOptions::new(version), |options, (name, value)| options.setting(name, value));
     let postgres = options.start().unwrap();
     let hold = |()| {
         let sql = "SELECT pg_sleep(600)";
@@ -135,9 +147,8 @@ fn a_server_without_a_free_connection_is_waited_for() {
     assert!(short.stderr.contains("SQLSTATE 53300"), "{}", short.stderr);
 }
 
-#[test]
-fn a_full_disk_is_told_and_the_next_run_finishes() {
-    let (crew, postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
+fn a_full_disk_is_told_and_the_next_run_finishes(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
     // The first session in a database leaves a file of its own behind.
     postgres.sql("postgres", "SELECT 1");
     // Whatever a new session writes into files: a new database's, not the log of transactions, which is written

@@ -2,11 +2,13 @@
 
 use std::process::Command;
 
-use harness::{Postgres, PostgresVersion, run};
+use harness::{Postgres, PostgresVersion, on_every_version, run};
 use serde_json::Value;
 
-use super::{VERSIONS, db_init};
+use super::db_init;
 use crate::crew::{Crew, own_secret_policy};
+
+on_every_version!(every_user_connects_to_its_own_database_alone);
 
 const SERVICES: [&str; 5] = ["user_db", "chat_db", "game_db", "auth_db", "mail_db"];
 
@@ -71,13 +73,6 @@ fn every_user_connects_to_its_own_database_alone(version: PostgresVersion) {
     }
     let second = run(for_all(&crew, &postgres).args(["--at-once", "1"])).success();
     assert_eq!(second.stdout.matches(": nothing to change: ").count(), 5, "{}", second.stdout);
-}
-
-#[test]
-fn every_user_connects_to_its_own_database_alone_on_every_version() {
-    for version in VERSIONS {
-        every_user_connects_to_its_own_database_alone(version);
-    }
 }
 
 #[test]

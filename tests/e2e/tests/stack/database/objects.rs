@@ -1,35 +1,43 @@
 //! What the database and its role are to be like, and what is not taken over.
 
-use harness::{Postgres, PostgresVersion, run};
+use harness::{Postgres, PostgresVersion, on_every_version, run};
 
-use super::{VERSIONS, db_init};
+use super::db_init;
 use crate::crew::{Crew, PASSWORD};
 
-#[test]
-fn they_are_made_and_mended_as_asked_for_on_every_version() {
-    for version in VERSIONS {
-        let (crew, postgres) = (Crew::applied(), Postgres::start(version));
-        let like = |limit: &'static str| {
-            let mut command = db_init(&crew, &postgres);
-            command.args(["--db-encoding", "SQL_ASCII", "--db-locale", "POSIX", "--connection-limit", limit]);
-            command.args(["--valid-until", "2099-01-31 12:00+01", "--extension", "plpgsql"]);
-            command
-        };
-        run(&mut like("3")).success();
-        let role = "SELECT rolconnlimit, rolvaliduntil = '2099-01-31 11:00+00' FROM pg_roles WHERE rolname = 'user_svc'";
-        assert_eq!(postgres.sql("postgres", role), "3|t");
-        let database =
-            "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = 'users'";
-        assert_eq!(postgres.sql("postgres", database), "SQL_ASCII|C");
-        let second = run(&mut like("3")).success();
-        assert!(second.stdout.starts_with("user_db: nothing to change"), "{}", second.stdout);
+on_every_version!(
+    they_are_made_and_mended_as_asked_for,
+    a_reader_reads_what_there_is_and_what_comes_and_changes_nothing,
+    another_owner_leaves_the_service_all_it_needs,
+    a_schema_that_all_may_create_in_is_closed,
+    a_database_as_servers_up_to_14_make_it_is_the_services_own,
+    it_is_copied_from_the_template_that_is_named,
+    a_role_that_was_here_before_is_not_taken_over,
+);
 
-        let mended = run(&mut like("-1")).success();
-        assert!(mended.stderr.contains("set the connection limit of the role user_svc"), "{}", mended.stderr);
-        assert_eq!(postgres.sql("postgres", role), "-1|t");
-        let fixed = run(db_init(&crew, &postgres).args(["--db-encoding", "UTF8"])).expect_code(78);
-        assert!(fixed.stderr.contains("has the encoding SQL_ASCII, not UTF8"), "{}", fixed.stderr);
-    }
+fn they_are_made_and_mended_as_asked_for(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
+    let like = |limit: &'static str| {
+        let mut command = db_init(&crew, &postgres);
+        command.args(["--db-encoding", "SQL_ASCII", "--db-locale", "POSIX", "--connection-limit", limit]);
+        command.args(["--valid-until", "2099-01-31 12:00+01", "--extension", "plpgsql"]);
+        command
+    };
+    run(&mut like("3")).success();
+    let role =
+        "SELECT rolconnlimit, rolvaliduntil = '2099-01-31 11:00+00' FROM pg_roles WHERE rolname = 'user_svc'";
+    assert_eq!(postgres.sql("postgres", role), "3|t");
+    let database =
+        "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = 'users'";
+    assert_eq!(postgres.sql("postgres", database), "SQL_ASCII|C");
+    let second = run(&mut like("3")).success();
+    assert!(second.stdout.starts_with("user_db: nothing to change"), "{}", second.stdout);
+
+    let mended = run(&mut like("-1")).success();
+    assert!(mended.stderr.contains("set the connection limit of the role user_svc"), "{}", mended.stderr);
+    assert_eq!(postgres.sql("postgres", role), "-1|t");
+    let fixed = run(db_init(&crew, &postgres).args(["--db-encoding", "UTF8"])).expect_code(78);
+    assert!(fixed.stderr.contains("has the encoding SQL_ASCII, not UTF8"), "{}", fixed.stderr);
 }
 
 #[test]
@@ -58,9 +66,8 @@ fn an_extension_of_debians_is_made_and_an_unknown_one_named() {
     );
 }
 
-#[test]
-fn a_reader_reads_what_there_is_and_what_comes_and_changes_nothing() {
-    let (crew, postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
+fn a_reader_reads_what_there_is_and_what_comes_and_changes_nothing(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
     run(&mut db_init(&crew, &postgres)).success();
     let as_user = |sql: &str| postgres.psql("user_svc", PASSWORD, "users", sql).unwrap();
     as_user("CREATE TABLE before (n int); INSERT INTO before VALUES (1)");
@@ -78,9 +85,8 @@ fn a_reader_reads_what_there_is_and_what_comes_and_changes_nothing() {
     assert!(with_reader().stdout.starts_with("user_db: nothing to change"));
 }
 
-#[test]
-fn another_owner_leaves_the_service_all_it_needs() {
-    let (crew, postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
+fn another_owner_leaves_the_service_all_it_needs(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
     postgres.sql("postgres", "CREATE ROLE boss");
     let owned = || run(db_init(&crew, &postgres).args(["--db-owner", "boss"]));
     owned().success();
@@ -91,9 +97,8 @@ fn another_owner_leaves_the_service_all_it_needs() {
 }
 
 /// As servers up to 14 make it, and as it stays in a database that was upgraded from them.
-#[test]
-fn a_schema_that_all_may_create_in_is_closed() {
-    let (crew, postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
+fn a_schema_that_all_may_create_in_is_closed(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
     run(&mut db_init(&crew, &postgres)).success();
     postgres.sql("users", "ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC");
     let mended = run(&mut db_init(&crew, &postgres)).success();
@@ -102,9 +107,43 @@ fn a_schema_that_all_may_create_in_is_closed() {
     assert!(run(&mut db_init(&crew, &postgres)).success().stdout.starts_with("user_db: nothing to change"));
 }
 
-#[test]
-fn a_role_that_was_here_before_is_not_taken_over() {
-    let (crew, postgres) = (Crew::applied(), Postgres::start(PostgresVersion::V18));
+/// Its schema `public` is the superuser's there, and everybody's to create in.
+fn a_database_as_servers_up_to_14_make_it_is_the_services_own(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
+    let as_14 = "ALTER SCHEMA public OWNER TO postgres; GRANT CREATE ON SCHEMA public TO PUBLIC";
+    postgres.sql("template1", as_14);
+    postgres.sql("postgres", "CREATE ROLE neighbour LOGIN PASSWORD 'x'");
+    let made = run(&mut db_init(&crew, &postgres)).success();
+    assert!(made.stderr.contains("closed the schema public of users to other roles"), "{}", made.stderr);
+    let may = "SELECT has_schema_privilege('neighbour', 'public', 'CREATE'), has_schema_privilege('user_svc', 'public', 'CREATE')";
+    assert_eq!(postgres.sql("users", may), "f|t");
+    assert!(run(&mut db_init(&crew, &postgres)).success().stdout.starts_with("user_db: nothing to change"));
+
+    // By somebody to whom the schema does not belong: it is used as it is, and the database is closed all the same.
+    postgres.sql("postgres", "DROP DATABASE users");
+    postgres.sql("postgres", "DROP ROLE user_svc");
+    postgres.sql("postgres", "CREATE ROLE maker LOGIN CREATEROLE CREATEDB PASSWORD 'maker'");
+    crew.write("superuser-password", "maker");
+    let by_maker = || run(db_init(&crew, &postgres).args(["--admin-user", "maker"])).success();
+    by_maker();
+    postgres.psql("user_svc", PASSWORD, "users", "CREATE TABLE t (n int)").unwrap();
+    let closed = postgres.psql("neighbour", "x", "users", "SELECT 1").unwrap_err();
+    assert!(closed.contains("permission denied for database"), "{closed}");
+    assert!(by_maker().stdout.starts_with("user_db: nothing to change"));
+}
+
+fn it_is_copied_from_the_template_that_is_named(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
+    postgres.sql("postgres", "CREATE DATABASE model");
+    postgres.sql("model", "CREATE TABLE brought (n int)");
+    let like = || run(db_init(&crew, &postgres).args(["--db-template", "model"])).success();
+    like();
+    assert_eq!(postgres.sql("users", "SELECT to_regclass('brought')"), "brought");
+    assert!(like().stdout.starts_with("user_db: nothing to change"));
+}
+
+fn a_role_that_was_here_before_is_not_taken_over(version: PostgresVersion) {
+    let (crew, postgres) = (Crew::applied(), Postgres::start(version));
     postgres.sql("postgres", "CREATE ROLE user_svc LOGIN PASSWORD 'somebody''s'");
     let refused = run(&mut db_init(&crew, &postgres)).expect_code(78);
     assert!(refused.stderr.contains("the role user_svc exists"), "{}", refused.stderr);

@@ -2,12 +2,16 @@
 
 use std::process::Command;
 
-use harness::{Outcome, Postgres, PostgresVersion, run, spawn};
+use harness::{Outcome, Postgres, PostgresVersion, on_every_version, run, spawn};
 use serde_json::{Value, json};
 
-use super::faults::with_fault;
-use super::{VERSIONS, db_init};
+use super::db_init;
 use crate::crew::{Crew, PASSWORD};
+
+mod killed;
+mod turns;
+
+on_every_version!(vault_and_postgresql_have_a_new_password_and_open_sessions_stay);
 
 /// A crew whose `user` and `user_db` share the password, and a role that may write both.
 fn stack(version: PostgresVersion) -> (Crew, Postgres) {
@@ -26,9 +30,12 @@ fn stack(version: PostgresVersion) -> (Crew, Postgres) {
     (crew, postgres)
 }
 
+/// With the credentials of the rotation.
+const BY_ITSELF: [&str; 3] = ["rotate", "--credentials-dir", "approle/user_db_rotate"];
+
 fn rotate(crew: &Crew, postgres: &Postgres) -> Command {
     let mut command = db_init(crew, postgres);
-    command.args(["rotate", "--also", "user", "--credentials-dir", "approle/user_db_rotate"]);
+    command.args(BY_ITSELF);
     command
 }
 
@@ -38,18 +45,36 @@ fn secret(crew: &Crew, name: &str) -> Value {
     body["data"].clone()
 }
 
+/// As somebody with all rights changes it.
+fn write_key(crew: &Crew, name: &str, key: &str, value: &str) {
+    let mut data = secret(crew, name)["data"].clone();
+    data[key] = value.into();
+    let path = format!("/v1/secret/data/{name}");
+    assert_eq!(crew.vault.api("POST", &path, &crew.root_token(), &json!({ "data": data })).0, 200);
+}
+
 fn password(crew: &Crew, name: &str) -> String {
     secret(crew, name)["data"]["USER_DB_PASSWORD"].as_str().unwrap().to_owned()
 }
 
+/// User and password, as a service finds them in this secret.
+fn login(crew: &Crew, name: &str) -> (String, String) {
+    let values = secret(crew, name)["data"].clone();
+    let value = |key: &str| values[key].as_str().unwrap().to_owned();
+    (value("USER_DB_USER"), value("USER_DB_PASSWORD"))
+}
+
+fn assert_logs_in(postgres: &Postgres, (user, password): &(String, String), when: &str) {
+    let answer = postgres.psql(user, password, "users", "SELECT 1");
+    answer.unwrap_or_else(|error| panic!("{when}: {error}"));
+}
+
 /// Vault's two secrets and PostgreSQL agree; gives the password.
 fn agreed(crew: &Crew, postgres: &Postgres, when: &str) -> String {
-    let password = password(crew, "user_db");
-    assert_eq!(self::password(crew, "user"), password, "{when}");
-    postgres
-        .psql("user_svc", &password, "users", "SELECT 1")
-        .unwrap_or_else(|error| panic!("{when}: {error}"));
-    password
+    let login = login(crew, "user_db");
+    assert_eq!(self::login(crew, "user"), login, "{when}");
+    assert_logs_in(postgres, &login, when);
+    login.1
 }
 
 fn assert_silent(outcome: &Outcome, postgres: &Postgres, password: &str) {
@@ -58,99 +83,43 @@ fn assert_silent(outcome: &Outcome, postgres: &Postgres, password: &str) {
     }
 }
 
-#[test]
-fn vault_and_postgresql_have_a_new_password_and_open_sessions_stay() {
-    for version in VERSIONS {
-        let (crew, postgres) = stack(version);
-        let sql = "SELECT pg_sleep(3); SELECT 'still here'";
-        let open = spawn(&mut postgres.psql_command("user_svc", PASSWORD, "users", sql));
-        let active = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'user_svc' AND state = 'active'";
-        assert!(harness::wait_until(crate::crew::SOON, || postgres.sql("postgres", active) == "1"));
-        let others = secret(&crew, "user")["data"].clone();
+fn vault_and_postgresql_have_a_new_password_and_open_sessions_stay(version: PostgresVersion) {
+    let (crew, postgres) = stack(version);
+    let sql = "SELECT pg_sleep(3); SELECT 'still here'";
+    let open = spawn(&mut postgres.psql_command("user_svc", PASSWORD, "users", sql));
+    let active = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'user_svc' AND state = 'active'";
+    assert!(harness::wait_until(crate::crew::SOON, || postgres.sql("postgres", active) == "1"));
+    let others = secret(&crew, "user")["data"].clone();
 
-        let rotated = run(&mut rotate(&crew, &postgres)).success();
-        assert!(
-            rotated.stdout.starts_with("user_db: rotated: role user_svc has a new password"),
-            "{}",
-            rotated.stdout
-        );
-        assert!(rotated.stdout.contains("in secret/user_db and secret/user"), "{}", rotated.stdout);
-        let new = agreed(&crew, &postgres, "rotated");
-        assert!(new != PASSWORD && new.len() == 32);
-        assert!(postgres.psql("user_svc", PASSWORD, "users", "SELECT 1").is_err());
-        assert_silent(&rotated, &postgres, &new);
-        assert!(open.wait(crate::crew::SOON).success().stdout.contains("still here"));
-        let mut same = secret(&crew, "user")["data"].clone();
-        same["USER_DB_PASSWORD"] = PASSWORD.into();
-        assert_eq!(same, others);
+    let rotated = run(&mut rotate(&crew, &postgres)).success();
+    assert!(
+        rotated.stdout.starts_with("user_db: rotated: role user_svc has a new password"),
+        "{}",
+        rotated.stdout
+    );
+    assert!(rotated.stdout.contains("in secret/user_db and secret/user"), "{}", rotated.stdout);
+    let new = agreed(&crew, &postgres, "rotated");
+    assert!(new != PASSWORD && new.len() == 32);
+    assert!(postgres.psql("user_svc", PASSWORD, "users", "SELECT 1").is_err());
+    assert_silent(&rotated, &postgres, &new);
+    assert!(open.wait(crate::crew::SOON).success().stdout.contains("still here"));
+    let mut same = secret(&crew, "user")["data"].clone();
+    same["USER_DB_PASSWORD"] = PASSWORD.into();
+    assert_eq!(same, others);
 
-        // db-init has nothing to do, and bootstrap keeps what was changed in Vault.
-        assert!(run(&mut db_init(&crew, &postgres)).success().stdout.contains("nothing to change"));
-        crew.apply().success();
-        assert_eq!(agreed(&crew, &postgres, "applied"), new);
-        run(&mut rotate(&crew, &postgres)).success();
-        assert_ne!(agreed(&crew, &postgres, "rotated again"), new);
-    }
-}
-
-/// Killed before each call of `effect`, and `finish` is what is run next: how often that finished a rotation.
-fn killed_anywhere(effect: &str, finish: impl Fn(&Crew, &Postgres) -> Outcome) -> usize {
-    let (crew, postgres) = stack(PostgresVersion::V18);
-    let (mut finished, mut hits) = (0, 0);
-    for number in 1.. {
-        let killed = run(&mut with_fault(&rotate(&crew, &postgres), effect, "signal=KILL", number));
-        if killed.code() == 0 {
-            break;
-        }
-        assert_eq!(killed.code(), 137, "{effect} {number}: {}", killed.stderr);
-        hits += 1;
-        let when = format!("killed before {effect} {number}");
-        let before = password(&crew, "user_db");
-        let next = finish(&crew, &postgres).success();
-        if next.stdout.contains("finished the rotation that was begun") {
-            finished += 1;
-            assert_eq!(password(&crew, "user_db"), before, "{when}: it is finished, not begun anew");
-        }
-        // Whatever was run next, a service can log in with what is in its database's secret.
-        postgres
-            .psql("user_svc", &password(&crew, "user_db"), "users", "SELECT 1")
-            .unwrap_or_else(|error| panic!("{when}: {error}"));
-        run(&mut rotate(&crew, &postgres)).success();
-        agreed(&crew, &postgres, &when);
-    }
-    assert!(hits > 3, "{hits}");
-    finished
-}
-
-#[test]
-fn killed_before_any_statement_the_next_rotation_finishes() {
-    let finished = killed_anywhere("sendto", |crew, postgres| run(&mut rotate(crew, postgres)));
-    assert!(finished > 0, "none was killed between Vault's write and the end of the transaction");
-}
-
-#[test]
-fn killed_before_any_request_the_next_rotation_finishes() {
-    let finished = killed_anywhere("writev", |crew, postgres| run(&mut rotate(crew, postgres)));
-    assert!(finished > 0, "none was killed between the two secrets");
-}
-
-#[test]
-fn killed_before_any_request_a_plain_run_lets_the_service_in() {
-    killed_anywhere("writev", |crew, postgres| run(&mut db_init(crew, postgres)));
+    // db-init has nothing to do, and bootstrap keeps what was changed in Vault.
+    assert!(run(&mut db_init(&crew, &postgres)).success().stdout.contains("nothing to change"));
+    crew.apply().success();
+    assert_eq!(agreed(&crew, &postgres, "applied"), new);
+    run(&mut rotate(&crew, &postgres)).success();
+    assert_ne!(agreed(&crew, &postgres, "rotated again"), new);
 }
 
 #[test]
 fn killed_between_vault_and_postgresql_the_rotation_is_finished_and_not_begun_anew() {
     let (crew, postgres) = stack(PostgresVersion::V18);
     // As such a kill leaves it: Vault has the new password, PostgreSQL and the copy have the old one.
-    let write = |name: &str, password: &str| {
-        let mut data = secret(&crew, name)["data"].clone();
-        data["USER_DB_PASSWORD"] = password.into();
-        let body = json!({ "data": data });
-        let (status, _) =
-            crew.vault.api("POST", &format!("/v1/secret/data/{name}"), &crew.root_token(), &body);
-        assert_eq!(status, 200);
-    };
+    let write = |name: &str, password: &str| write_key(&crew, name, "USER_DB_PASSWORD", password);
     write("user_db", "canary-of-the-rotation");
     let finished = run(&mut rotate(&crew, &postgres)).success();
     assert!(finished.stdout.contains("finished the rotation that was begun"), "{}", finished.stdout);
@@ -180,6 +149,16 @@ fn nothing_is_changed_where_the_policy_does_not_suffice() {
     with(&[&own[..], &["--also", "chat"]].concat(), 77, "may not write the secret secret/chat");
     with(&[&own[..], &["--also", "user:NO_KEY"]].concat(), 78, "the secret secret/user has no NO_KEY");
     with(&[&own[..], &["--also", ":X"]].concat(), 78, "--also :X cannot be used");
+    // What would be left behind is told before anything is changed.
+    let more = |key: &str, value: &str| write_key(&crew, "user", key, value);
+    more("DB_URL", &format!("postgres://user_svc:{PASSWORD}@db/users"));
+    with(&own, 78, "DB_URL of the secret secret/user has the password in it too");
+    more("DB_URL", PASSWORD);
+    with(&own, 78, "name it with --also user:DB_URL");
+    let rotated = run(rotate(&crew, &postgres).args(["--also", "user:DB_URL"])).success();
+    assert!(rotated.stdout.contains("in secret/user_db and secret/user,"), "{}", rotated.stdout);
+    let new = agreed(&crew, &postgres, "a copy under another key");
+    assert_eq!(secret(&crew, "user")["data"]["DB_URL"], new.as_str());
 }
 
 #[test]

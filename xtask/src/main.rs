@@ -30,7 +30,7 @@ enum Task {
     Test(test::TestArgs),
     /// Play the whole story on real servers, from nothing to a stack that works
     Demo(demo::DemoArgs),
-    /// Keep a stack of sixteen services in trouble, and see that none is ever without a credential
+    /// Keep a stack of sixteen services in trouble, and see that none is without a credential, a token or whole files
     Soak(soak::SoakArgs),
     /// Test for many minutes what only time shows: the Compose stack's longest stories, under a Docker Engine
     Stack,

@@ -1,8 +1,11 @@
 //! `cargo xtask soak`: a stack of sixteen services whose hours are seconds, in trouble all the time.
 //!
-//! [`stack`] is the servers and programs, [`trouble`] what befalls them, [`rule`] what must hold whatever does. A new
-//! kind of trouble, or a new rule, is one more type in its file and one more line in [`run`].
+//! [`stack`] is the servers and programs and [`agents`] those behind a network that can be cut, [`trouble`] what befalls
+//! them, [`rule`] what must hold whatever does; [`env_files`] changes secrets and reads what is rendered. A new kind of
+//! trouble, or a new rule, is one more type in its file and one more line in [`soak`].
 
+mod agents;
+mod env_files;
 mod outages;
 mod rule;
 mod stack;
@@ -14,11 +17,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use self::env_files::EnvFiles;
 use self::outages::Outages;
-use self::rule::{Rule, SecretIds, Validity};
+use self::rule::{Requests, Rule, SecretIds, Tokens, Validity};
 use self::stack::Stack;
 use self::strangers::Strangers;
-use self::trouble::{BootstrapDown, Chance, Course, Trouble, VaultDown, VaultSealed};
+use self::trouble::{
+    BootstrapDown, Chance, Course, NetworkCut, TokenRevoked, Trouble, VaultDown, VaultSealed,
+};
 use crate::error::{Error, Result};
 use crate::{interrupt, programs, shell, tools};
 
@@ -31,14 +37,6 @@ pub(crate) struct SoakArgs {
     /// For how long
     #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-
-    /// Stop and start Vault too, now and then
-    #[arg(long)]
-    restarts: bool,
-
-    /// Seal and unseal Vault too, now and then
-    #[arg(long)]
-    seals: bool,
 
     /// What chance begins with: the same number makes the same troubles in the same order
     #[arg(long, value_name = "NUMBER")]
@@ -60,7 +58,7 @@ pub(crate) fn run(args: &SoakArgs) -> Result<()> {
 
 /// The soak that is part of every test run.
 pub(crate) fn in_short(programs: PathBuf) -> Result<String> {
-    soak(&SoakArgs { minutes: 2, restarts: false, seals: false, seed: None }, programs)
+    soak(&SoakArgs { minutes: 2, seed: None }, programs)
 }
 
 fn soak(args: &SoakArgs, programs: PathBuf) -> Result<String> {
@@ -71,14 +69,22 @@ fn soak(args: &SoakArgs, programs: PathBuf) -> Result<String> {
         chance.seed()
     );
     let mut stack = Stack::start(programs)?;
-    let mut troubles: Vec<Box<dyn Trouble>> = vec![Box::new(BootstrapDown::default())];
-    if args.restarts {
-        troubles.push(Box::new(VaultDown));
-    }
-    if args.seals {
-        troubles.push(Box::new(VaultSealed));
-    }
-    let mut rules: Vec<Box<dyn Rule>> = vec![Box::new(Validity::default()), Box::new(SecretIds::default())];
+    let troubles: Vec<Box<dyn Trouble>> = vec![
+        Box::new(BootstrapDown::default()),
+        Box::new(VaultDown),
+        Box::new(VaultSealed),
+        Box::new(NetworkCut::default()),
+        Box::new(TokenRevoked::default()),
+    ];
+    let env_files = EnvFiles::watch(&stack)?;
+    let mut changes = env_files.changes();
+    let mut rules: Vec<Box<dyn Rule>> = vec![
+        Box::new(Validity::default()),
+        Box::new(SecretIds::default()),
+        Box::new(Tokens::default()),
+        Box::new(Requests::default()),
+        Box::new(env_files),
+    ];
     let strangers = Strangers::start(&stack)?;
     let mut outages = Outages::default();
     let mut courses: Vec<Course> =
@@ -99,8 +105,10 @@ fn soak(args: &SoakArgs, programs: PathBuf) -> Result<String> {
         {
             break Err(error);
         }
-        for rule in &mut rules {
-            breaches.extend(rule.look(&stack, &outages));
+        changes.go_on(&stack, &mut chance);
+        for breach in rules.iter_mut().flat_map(|rule| rule.look(&stack, &outages)) {
+            eprintln!("after {:.1} s: {breach}", stack.began().elapsed().as_secs_f64());
+            breaches.push(breach);
         }
         let _ = harness::wait_until(EVERY.saturating_sub(begin.elapsed()), || false);
     };
@@ -109,6 +117,7 @@ fn soak(args: &SoakArgs, programs: PathBuf) -> Result<String> {
         ended.and_then(|()| courses.iter_mut().try_for_each(|course| course.end(&mut stack, &mut outages)));
     let strangers = strangers.stop();
     breaches.extend(strangers.breach());
+    breaches.extend(rules.iter().filter_map(|rule| rule.missed()));
     let mut said = vec![stack.says(), outages.says(), strangers.says()];
     said.extend(rules.iter().map(|rule| rule.says()));
     let said = format!("  {}", said.join("\n  "));

@@ -30,6 +30,9 @@ pub enum AgentError {
         #[source]
         cause: VaultError,
     },
+    /// Vault went out of reach while it was asked.
+    #[error("Vault was out of reach while the secrets were read, and is back")]
+    Unanswered,
     /// There is no such secret.
     #[error(
         "there is no secret {path}, or it is deleted; bootstrap writes it, or: vault kv put {path} KEY=VALUE"
@@ -146,6 +149,7 @@ impl Failure for AgentError {
             Self::Read { cause, .. } => cause.exit(),
             Self::Write(error) | Self::TemplateFile(error) => error.exit(),
             Self::Health(error) => error.exit(),
+            Self::Unanswered => Exit::Unavailable,
             Self::Stopped(stopped) => stopped.exit(),
             Self::Missing { .. }
             | Self::SameSecret { .. }
@@ -172,7 +176,10 @@ impl AgentError {
         match self {
             Self::Read { cause: VaultError::Denied { .. }, .. } => Read::Denied,
             Self::Missing { .. } | Self::Read { cause: VaultError::NotFound { .. }, .. } => Read::Missing,
-            Self::Read { cause, .. } if cause.is_transient() => Read::Away,
+            Self::Read { cause, .. } if cause.is_transient() => {
+                Read::Away { retry_after: cause.retry_after() }
+            }
+            Self::Unanswered => Read::Unanswered,
             _ => Read::Failed,
         }
     }

@@ -11,7 +11,7 @@ use approle_session::{AppRole, Progress, Sink, Step};
 use backoff::Jitter;
 use boot_clock::BootTime;
 use tokio::sync::watch;
-use vault_client::VaultClient;
+use vault_client::{VaultClient, sys};
 
 use crate::AgentError;
 use crate::args::SecretArgs;
@@ -126,6 +126,10 @@ impl<'a> Keeper<'a> {
                     }
                 }
                 Step::SleepUntil(when) => match self.approle.client() {
+                    // Two that ask one after the other, each ever later, are twice as many requests.
+                    Some(_) if self.approle.is_held_back() => {
+                        self.approle.wait_until(when, shutdown).await?;
+                    }
                     Some(client) if self.refresh.due() <= now => {
                         let rendered = shutdown.or_stop(self.render(&client)).await?;
                         self.settle(rendered, delivered, report)?;
@@ -141,7 +145,11 @@ impl<'a> Keeper<'a> {
 
     /// Reads and writes. Gives what was made, and which outputs changed by it.
     async fn render(&self, client: &VaultClient) -> Result<(Rendering, Vec<PathBuf>), AgentError> {
-        let secrets = Secrets::read(client, &self.args.kv_mount, &self.args.secrets).await?;
+        let secrets = tokio::select! {
+            biased;
+            read = Secrets::read(client, &self.args.kv_mount, &self.args.secrets) => read?,
+            () = sys::came_back(client) => return Err(AgentError::Unanswered),
+        };
         let rendering = self.outputs.make(&Arc::new(secrets))?;
         let changed = rendering.write()?;
         Ok((rendering, changed))

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Enumerator, Object, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, filters};
+use minijinja::value::{Enumerator, Object, Rest, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, filters};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use zeroize::Zeroizing;
 
@@ -107,6 +107,22 @@ fn filled(
         told.missed(name, format!("the environment variable {name} is not set"));
         Value::UNDEFINED
     });
+    // Whoever asks by these whether a name is there has an answer for the case that it is not.
+    for name in ["default", "d"] {
+        let told = fault.clone();
+        environment.add_filter(name, move |state: &State, value: &Value, others: Rest<Value>| {
+            let filled_in = filters::default(state, value, others)?;
+            told.forgive(value.is_undefined() && !filled_in.is_undefined());
+            Ok::<_, Error>(filled_in)
+        });
+    }
+    for (name, asks) in [("defined", false), ("undefined", true)] {
+        let told = fault.clone();
+        environment.add_test(name, move |value: &Value| {
+            told.forgive(value.is_undefined());
+            value.is_undefined() == asks
+        });
+    }
     environment.add_filter("base64", |text: &str| STANDARD.encode(text));
     environment.add_filter("json", filters::tojson);
     environment
@@ -143,7 +159,7 @@ struct Fault(Arc<Mutex<Told>>);
 #[derive(Debug, Default)]
 struct Told {
     refused: Option<String>,
-    /// The last name that was not there, which a `default` may have answered for since, and how to tell it.
+    /// The last name that was not there and that nothing has answered for since, and how to tell it.
     missed: Option<(String, String)>,
 }
 
@@ -155,6 +171,13 @@ impl Fault {
 
     fn missed(&self, name: &str, why: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).missed = Some((name.to_owned(), why));
+    }
+
+    /// The last name that was not there need not be.
+    fn forgive(&self, is_forgiven: bool) {
+        if is_forgiven {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).missed = None;
+        }
     }
 
     fn told(&self, error: &Error, line: &str) -> String {
@@ -227,6 +250,13 @@ mod tests {
                 ":3: the secret \"nobody\" is none of those that --secret names",
             ),
             ("{{ secret('chat').A | default('') }}\n{{ typo }}", ":2: a name in it is not defined"),
+            ("{{ secret('chat').A | default('') }} {{ typo }}", ":1: a name in it is not defined"),
+            ("{{ secret('chat').A is defined }} {{ typo }}", ":1: a name in it is not defined"),
+            ("{{ secret('chat').A | d(secret('user_db').B) }}", ":1: the secret user_db has no key B"),
+            (
+                "{{ secret('chat').A | default('') }}{{ env('B') }}",
+                ":1: the environment variable B is not set",
+            ),
             ("{{ secret('chat').KEY | upper_case }}", ":1: filter upper_case is unknown"),
             ("{{ secret('chat').KEY", ":1: "),
             ("{{ secret('chat').KEY | int }}", ":1: "),

@@ -1,7 +1,6 @@
 //! The driver: carries out what the [`Session`] decides.
 
 use std::hash::RandomState;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_runtime::{Shutdown, Stopped};
@@ -9,20 +8,15 @@ use backoff::Jitter;
 use boot_clock::{BootTime, sleep_until};
 use secrecy::SecretString;
 use vault_client::token::Auth;
-use vault_client::{VaultClient, VaultError, approle, token};
+use vault_client::{VaultClient, VaultError, approle, sys, token};
 
+use crate::waiting::{Problem, Waiting};
 use crate::watch::Watch;
-use crate::{
-    Action, Credentials, CredentialsError, Event, Lease, LoginArgs, LoginError, Reason, Session, Sink, Step,
-    Timing,
-};
+use crate::{Action, Credentials, Event, Lease, LoginArgs, LoginError, Reason, Session, Sink, Step, Timing};
 
 /// Between two looks at the credentials directory: where its changes are told, and where they are not.
 const LOOK_EVERY_WATCHED: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// Between two lines that say what is waited for.
-const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// What a program that is told to stop leaves an action to end by itself, and then the last revocations: it
 /// has ten seconds in all.
@@ -32,17 +26,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// An AppRole's login, kept alive.
 pub struct AppRole {
     client: VaultClient,
-    directory: PathBuf,
     mount: String,
     session: Session,
     fingerprint_key: RandomState,
     credentials: Option<Credentials>,
     token: Option<SecretString>,
     retired: Option<SecretString>,
-    problem: Option<Problem>,
     /// Requests fail, and that was said.
     in_trouble: bool,
-    waited: Waited,
+    /// The token is not renewed, and that was said.
+    is_declined: bool,
+    waiting: Waiting,
     watch: Watch,
     sink: Option<Sink>,
     tally: Tally,
@@ -57,18 +51,6 @@ pub struct Tally {
     pub renewals: u64,
     /// When the credentials were found that are in the directory now.
     pub credentials: Option<BootTime>,
-}
-
-/// What the last thing that went wrong was.
-#[derive(Debug)]
-enum Problem {
-    Credentials(CredentialsError),
-    Vault(VaultError),
-}
-
-struct Waited {
-    since: BootTime,
-    said: BootTime,
 }
 
 /// What came of an [`AppRole::perform`].
@@ -88,16 +70,15 @@ impl AppRole {
         let timing = Timing { look_every: LOOK_EVERY, give_up: Some(now + args.wait) };
         Self {
             client,
-            directory: args.credentials_dir.clone(),
             mount: args.approle_mount.clone(),
             session: Session::new(timing),
             fingerprint_key: RandomState::new(),
             credentials: None,
             token: None,
             retired: None,
-            problem: None,
             in_trouble: false,
-            waited: Waited { since: now, said: now },
+            is_declined: false,
+            waiting: Waiting::begin(now, args.credentials_dir.clone()),
             watch: Watch::default(),
             sink: None,
             tally: Tally::default(),
@@ -118,10 +99,16 @@ impl AppRole {
         let is_refused = match self.session.reason() {
             Reason::Refused | Reason::Denied => true,
             // So it begins, before anything was looked for.
-            Reason::NoCredentials => matches!(self.problem, Some(Problem::Credentials(_))),
+            Reason::NoCredentials => self.waiting.has_looked_in_vain(),
             Reason::Unavailable => false,
         };
         is_refused && self.client().is_none()
+    }
+
+    /// Whether Vault did not answer to what the session has to ask of it: nobody has to ask for more meanwhile.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.session.is_held_back(BootTime::now())
     }
 
     /// Waits for the first login and gives a client that speaks with its token.
@@ -137,9 +124,8 @@ impl AppRole {
                     self.perform(action, shutdown).await?;
                 }
                 Step::SleepUntil(when) => {
-                    let say = self.waited.said + SAY_EVERY;
-                    self.wait_until(when.min(say), shutdown).await?;
-                    self.say_what_is_waited_for();
+                    self.wait_until(when.min(self.waiting.to_be_said()), shutdown).await?;
+                    self.waiting.say(BootTime::now(), self.session.reason());
                 }
                 Step::Failed(reason) => return Err(self.failure(reason)),
             }
@@ -198,9 +184,21 @@ impl AppRole {
     /// Does it. An action is left a moment to end once a stop is ordered: a login that is cut off leaves a
     /// token that nobody revokes.
     pub async fn perform(&mut self, action: Action, shutdown: &Shutdown) -> Result<Progress, Stopped> {
-        let event = shutdown.or_stop_after(GRACE, self.act(action)).await?;
+        let event = shutdown.or_stop_after(GRACE, self.answer_to(action)).await?;
         self.session.handle(BootTime::now(), event, Jitter::draw());
         Ok(if matches!(event, Event::Opened(_)) { Progress::Opened } else { Progress::Unchanged })
+    }
+
+    /// What comes of it, for as long as that can still come.
+    async fn answer_to(&mut self, action: Action) -> Event {
+        let client = self.client.clone();
+        tokio::select! {
+            biased;
+            event = self.act(action) => return event,
+            () = sys::came_back(&client) => {}
+        }
+        tracing::info!("Vault was out of reach and is back, asking it again");
+        Event::Unanswered
     }
 
     async fn act(&mut self, action: Action) -> Event {
@@ -230,10 +228,10 @@ impl AppRole {
 
     fn read_credentials(&mut self) -> Event {
         // Before the look, so that no change falls between the two.
-        let is_watched = self.watch.renew(&self.directory);
+        let is_watched = self.watch.renew(self.waiting.directory());
         self.session.look_every(if is_watched { LOOK_EVERY_WATCHED } else { LOOK_EVERY });
         self.drain_into_sink();
-        match Credentials::read(&self.directory) {
+        match Credentials::read(self.waiting.directory()) {
             Ok(found) => {
                 let fingerprint = found.fingerprint(&self.fingerprint_key);
                 let known = self.credentials.as_ref().map(|known| known.fingerprint(&self.fingerprint_key));
@@ -244,7 +242,7 @@ impl AppRole {
                 Event::Credentials(fingerprint)
             }
             Err(error) => {
-                self.problem = Some(Problem::Credentials(error));
+                self.waiting.problem(Problem::Credentials(error));
                 Event::NoCredentials
             }
         }
@@ -276,7 +274,7 @@ impl AppRole {
                 let replaced = self.token.replace(auth.client_token);
                 self.retired = replaced.filter(|_| self.session.is_open(BootTime::now()));
                 self.tally.logins += 1;
-                self.in_trouble = false;
+                (self.in_trouble, self.is_declined) = (false, false);
                 tracing::info!(ttl = ?auth.lease_duration, "logged in by AppRole");
                 self.drain_into_sink();
                 event
@@ -292,7 +290,7 @@ impl AppRole {
             _ => return self.unavailable(error),
         };
         tracing::warn!("the AppRole login failed: {error}");
-        self.problem = Some(Problem::Vault(error));
+        self.waiting.problem(Problem::Vault(error));
         event
     }
 
@@ -301,6 +299,7 @@ impl AppRole {
         match token::renew_self(&client, client.soon()).await {
             Ok(auth) => {
                 self.tally.renewals += 1;
+                self.is_declined = false;
                 if std::mem::take(&mut self.in_trouble) {
                     tracing::info!("Vault answers again");
                 }
@@ -313,7 +312,12 @@ impl AppRole {
                 Event::Lapsed
             }
             Err(error @ (VaultError::Refused { .. } | VaultError::Unexpected { status: 500, .. })) => {
-                tracing::warn!("the token is not renewed, logging in anew: {error}");
+                // Asked for again until the token ends, where no login takes its place.
+                if std::mem::replace(&mut self.is_declined, true) {
+                    tracing::debug!("the token is still not renewed: {error}");
+                } else {
+                    tracing::warn!("the token is not renewed, logging in anew: {error}");
+                }
                 Event::NotRenewed
             }
             Err(error) => self.unavailable(error),
@@ -329,7 +333,7 @@ impl AppRole {
             tracing::debug!("trying again: {error}");
         }
         let retry_after = error.retry_after();
-        self.problem = Some(Problem::Vault(error));
+        self.waiting.problem(Problem::Vault(error));
         Event::Unavailable { retry_after }
     }
 
@@ -344,58 +348,17 @@ impl AppRole {
     }
 
     async fn revoke_retired(&mut self) -> Event {
-        if let Some(token) = self.retired.take() {
-            let client = self.client.with_token(token);
+        if let Some(token) = &self.retired {
+            let client = self.client.with_token(token.clone());
             revoke(&client, client.soon()).await;
         }
+        self.retired = None;
         Event::Revoked
-    }
-
-    fn say_what_is_waited_for(&mut self) {
-        let now = BootTime::now();
-        if now < self.waited.said + SAY_EVERY {
-            return;
-        }
-        self.waited.said = now;
-        let waited = now.saturating_since(self.waited.since).as_secs();
-        match self.session.reason() {
-            Reason::NoCredentials => {
-                tracing::info!(
-                    "waiting for AppRole credentials in {} ({waited} s)",
-                    self.directory.display()
-                );
-            }
-            Reason::Refused | Reason::Denied => {
-                tracing::info!(
-                    "waiting for other AppRole credentials in {} ({waited} s)",
-                    self.directory.display()
-                );
-            }
-            Reason::Unavailable => {
-                if let Some(Problem::Vault(error)) = &self.problem {
-                    tracing::info!("waiting for Vault ({waited} s): {error}");
-                }
-            }
-        }
     }
 
     /// Why there is no login, after a [`Step::Failed`].
     pub fn failure(&mut self, reason: Reason) -> LoginError {
-        let waited = Duration::from_secs(BootTime::now().saturating_since(self.waited.since).as_secs());
-        let directory = self.directory.clone();
-        let problem = self.problem.take();
-        let vault = |problem| if let Some(Problem::Vault(error)) = problem { Some(error) } else { None };
-        match reason {
-            Reason::NoCredentials => LoginError::NoCredentials {
-                directory,
-                waited,
-                cause: if let Some(Problem::Credentials(error)) = problem { Some(error) } else { None },
-            },
-            Reason::Refused | Reason::Denied => {
-                LoginError::Refused { directory, waited, cause: vault(problem) }
-            }
-            Reason::Unavailable => LoginError::Unavailable { waited, cause: vault(problem) },
-        }
+        self.waiting.failure(reason)
     }
 }
 
@@ -409,7 +372,7 @@ async fn revoke(client: &VaultClient, by: tokio::time::Instant) {
 
 impl std::fmt::Debug for AppRole {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("AppRole").field("directory", &self.directory).finish_non_exhaustive()
+        out.debug_struct("AppRole").field("directory", &self.waiting.directory()).finish_non_exhaustive()
     }
 }
 

@@ -10,6 +10,7 @@ mod credentials;
 mod error;
 mod session;
 mod sink;
+mod waiting;
 mod watch;
 
 pub use approle::{AppRole, Progress, Tally};

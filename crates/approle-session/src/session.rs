@@ -1,10 +1,13 @@
 //! The state machine: pure, without clock, socket or chance.
 
+mod life;
+
 use std::time::Duration;
 
 use backoff::{Jitter, Policy};
 use boot_clock::BootTime;
 
+use self::life::Token;
 use crate::Fingerprint;
 
 /// Between attempts while Vault is away: its return is noticed within two seconds.
@@ -21,9 +24,6 @@ const LOOK_DELAYS: Policy = match Policy::new(Duration::from_millis(500), Durati
 
 /// A delivery changes its directory in several steps: they are looked at once.
 const DELIVERY_TAKES: Duration = Duration::from_millis(100);
-
-/// Between two attempts to renew a token that is about to end, at the least.
-const LAST_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// How long Vault locks a role after five refused logins (its default `lockout_duration`).
 const LOCKOUT: Duration = Duration::from_mins(15);
@@ -63,6 +63,8 @@ pub enum Event {
         /// How long the server asks to be left alone.
         retry_after: Option<Duration>,
     },
+    /// Vault went out of reach while it was asked something, and is back: no answer will come.
+    Unanswered,
     /// The replaced token was revoked, or given up to its own expiry.
     Revoked,
 }
@@ -142,18 +144,6 @@ struct Barred {
     until: Option<BootTime>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Token {
-    ttl: Duration,
-    expires: BootTime,
-    /// When to renew, or to log in anew where renewing does not help.
-    refresh: BootTime,
-    renewable: bool,
-    /// The last renewal was declined: a login is to take its place.
-    declined: bool,
-    opened_with: Option<Fingerprint>,
-}
-
 impl Session {
     /// A session that has neither credentials nor a token, and begins by looking for the former.
     #[must_use]
@@ -194,6 +184,12 @@ impl Session {
     #[must_use]
     pub fn expires(&self) -> Option<BootTime> {
         self.token.map(|token| token.expires)
+    }
+
+    /// Whether something is due that Vault did not answer to, and that is to be asked again.
+    #[must_use]
+    pub fn is_held_back(&self, now: BootTime) -> bool {
+        now < self.hold_until && (self.retired || self.wanted(now).is_some())
     }
 
     /// What a session without a token waits for.
@@ -315,11 +311,10 @@ impl Session {
                     self.token.map(|token| if may_log_in { declined(token) } else { token.tried_later(now) });
                 self.settle(now);
             }
-            Event::Unavailable { retry_after } => {
-                let pause = RETRY_DELAYS.delay(self.failures, jitter);
-                self.hold_until = now + pause.max(retry_after.unwrap_or_default());
-                self.failures = self.failures.saturating_add(1);
-                self.reason = Reason::Unavailable;
+            Event::Unavailable { retry_after } => self.hold_back(now, retry_after, jitter),
+            Event::Unanswered => {
+                self.failures = 0;
+                self.hold_back(now, None, jitter);
             }
             Event::Revoked => self.retired = false,
         }
@@ -330,51 +325,18 @@ impl Session {
         self.hold_until = now;
     }
 
+    fn hold_back(&mut self, now: BootTime, retry_after: Option<Duration>, jitter: Jitter) {
+        let pause = RETRY_DELAYS.delay(self.failures, jitter);
+        self.hold_until = now + pause.max(retry_after.unwrap_or_default());
+        self.failures = self.failures.saturating_add(1);
+        self.reason = Reason::Unavailable;
+    }
+
     fn bar(&mut self, now: BootTime, until: Option<BootTime>, reason: Reason) {
         // Where the login was to take a renewal's place, the renewal is what is left.
         self.token = self.token.map(|token| if token.declined { token.tried_later(now) } else { token });
         self.barred = self.credentials.map(|credentials| Barred { credentials, until });
         self.reason = reason;
-    }
-}
-
-impl Token {
-    fn granted(now: BootTime, lease: Lease, opened_with: Option<Fingerprint>, jitter: Jitter) -> Self {
-        if lease.ttl.is_zero() {
-            let never = BootTime::at(Duration::MAX);
-            return Self {
-                ttl: lease.ttl,
-                expires: never,
-                refresh: never,
-                renewable: false,
-                declined: false,
-                opened_with,
-            };
-        }
-        // Between 3/5 and 2/3 of its life: agents that logged in together do not renew together.
-        let refresh = now + lease.ttl * 3 / 5 + jitter.of(lease.ttl / 15);
-        Self {
-            ttl: lease.ttl,
-            expires: now + lease.ttl,
-            refresh,
-            renewable: lease.renewable,
-            declined: false,
-            opened_with,
-        }
-    }
-
-    /// The token with its next renewal after half of what is left: few attempts, and the last one near its end.
-    fn tried_later(self, now: BootTime) -> Self {
-        let half = self.expires.saturating_since(now) / 2;
-        Self { refresh: now + half.max(LAST_ATTEMPTS), declined: false, ..self }
-    }
-
-    /// The token after a renewal. One that was granted less than half of its first life runs against its
-    /// role's max TTL: the next refresh is a login, where more renewals would only come quicker and quicker.
-    fn renewed(self, now: BootTime, lease: Lease, jitter: Jitter) -> Self {
-        let capped = !lease.ttl.is_zero() && lease.ttl < self.ttl / 2;
-        let token = Self::granted(now, lease, self.opened_with, jitter);
-        Self { ttl: self.ttl, renewable: token.renewable && !capped, ..token }
     }
 }
 

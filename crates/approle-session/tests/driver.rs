@@ -21,13 +21,18 @@ fn deliver(directory: &Path, secret_id: &str) {
 }
 
 fn approle(server: &MockServer, directory: &Path, wait: Duration) -> AppRole {
+    patient(server, directory, wait, Duration::from_secs(2))
+}
+
+/// The same, whose requests may take this long.
+fn patient(server: &MockServer, directory: &Path, wait: Duration, timeout: Duration) -> AppRole {
     let settings = Settings {
         addresses: vec![server.uri().parse().unwrap()],
         ca_certificates: None,
         client_identity: None,
         tls_server_name: None,
         namespace: None,
-        timeout: Duration::from_secs(2),
+        timeout,
     };
     let args = LoginArgs { credentials_dir: directory.to_owned(), approle_mount: "approle".to_owned(), wait };
     AppRole::new(VaultClient::new(&settings).unwrap(), &args)
@@ -119,6 +124,24 @@ async fn a_vault_that_is_away_is_waited_for_and_then_told() {
     assert_eq!(error.exit(), Exit::Unavailable);
     let attempts = requests(&server, "/v1/auth/approle/login").await.len();
     assert!((2..=5).contains(&attempts), "{attempts} attempts in two seconds");
+}
+
+#[tokio::test]
+async fn what_a_network_swallowed_is_asked_again_as_soon_as_that_is_back() {
+    let (server, dir) = (MockServer::start().await, tempfile::tempdir().unwrap());
+    deliver(dir.path(), "first");
+    let never = Duration::from_mins(10);
+    for (at, answer) in
+        [("/v1/auth/approle/login", granted("s.lost", 3600)), ("/v1/sys/health", ResponseTemplate::new(200))]
+    {
+        Mock::given(path(at)).respond_with(answer.set_delay(never)).up_to_n_times(1).mount(&server).await;
+    }
+    on(&server, "/v1/auth/approle/login", granted("s.one", 3600)).await;
+    on(&server, "/v1/sys/health", ResponseTemplate::new(200)).await;
+    let mut approle = patient(&server, dir.path(), never, never);
+    let shutdown = Shutdown::never();
+    tokio::time::timeout(Duration::from_secs(30), approle.open(&shutdown)).await.unwrap().unwrap();
+    assert_eq!(requests(&server, "/v1/auth/approle/login").await.len(), 2);
 }
 
 #[tokio::test]

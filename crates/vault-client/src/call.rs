@@ -313,9 +313,14 @@ fn unreachable(request: Box<RequestLine>, error: &ClientError) -> VaultError {
         other => other,
     };
     let (mut transient, mut sent) = (true, true);
+    let mut late = None;
     loop {
         if let Some(http) = cause.downcast_ref::<reqwest::Error>() {
             sent = !http.is_connect();
+            // Its innermost cause is a timer's.
+            late = (http.is_connect() && http.is_timeout())
+                .then_some("no connection came about in time")
+                .or(late);
         }
         if cause.is::<TooLarge>() {
             transient = false;
@@ -330,5 +335,6 @@ fn unreachable(request: Box<RequestLine>, error: &ClientError) -> VaultError {
             None => break,
         }
     }
-    VaultError::Unreachable { request, reason: cause.to_string(), transient, sent }
+    let reason = late.map_or_else(|| cause.to_string(), ToOwned::to_owned);
+    VaultError::Unreachable { request, reason, transient, sent }
 }

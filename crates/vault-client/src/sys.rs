@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use vaultrs::api::sys::requests::UnsealRequest;
 
@@ -121,5 +122,33 @@ pub async fn active(client: &VaultClient, by: Instant) -> Result<(), VaultError>
         Err(VaultError::Unexpected { request, status: 503, .. }) => Err(VaultError::Sealed { request }),
         Err(error) if error.is_transient() => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Waits until Vault was out of reach and is back. Whatever was asked before is lost then: a network that came back
+/// brings no answer to what it swallowed. A server that is there and slow is not taken for one that was away.
+///
+/// It is asked once a second, and not in the first.
+pub async fn came_back(client: &VaultClient) {
+    const EVERY: Duration = Duration::from_secs(1);
+    /// No server that is there takes as long to say so.
+    const AWAY_AFTER: Duration = Duration::from_secs(2);
+    let client = client.without_retries().with_timeout(AWAY_AFTER);
+    let mut asked = JoinSet::new();
+    let (mut next, mut was_away) = (Instant::now() + EVERY, false);
+    loop {
+        tokio::select! {
+            // The one before may have no answer yet: a network that is back brings the next one's.
+            () = tokio::time::sleep_until(next) => {
+                next += EVERY;
+                let client = client.clone();
+                asked.spawn(async move { active(&client, client.soon()).await });
+            }
+            Some(answer) = asked.join_next() => match answer {
+                Ok(Err(VaultError::Unreachable { .. })) => was_away = true,
+                _ if was_away => return,
+                _ => {}
+            }
+        }
     }
 }

@@ -8,11 +8,15 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::link::Link;
 use crate::error::{Error, Result, or_panic};
 use crate::loopback::free_address;
+use crate::wait::pause;
+
+/// After how long TCP sends again what nobody acknowledged; from then on after twice as long each time.
+const FIRST_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the proxy does to answers, and to the requests that they are for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -26,6 +30,9 @@ pub enum Trouble {
     Delay(Duration),
     /// What comes is taken, and never passed on: neither requests nor answers.
     Hang,
+    /// Nothing comes through, as where every packet is dropped: what was sent meanwhile arrives once that is over, as
+    /// late as TCP sends it again.
+    BlackHole,
     /// Every byte of an answer is another one.
     Garble,
     /// An answer ends after so many bytes, and the connection with it, in good order.
@@ -118,7 +125,13 @@ impl Proxy {
     /// The requests seen so far, in order: `PUT /v1/sys/init`; of PostgreSQL the SQL, and `(login)` and the like.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
-        self.shared.state().requests.clone()
+        self.shared.state().requests.iter().map(|(_, request)| request.clone()).collect()
+    }
+
+    /// When each request came, from the one with this index on.
+    #[must_use]
+    pub fn arrivals(&self, from: usize) -> Vec<Instant> {
+        self.shared.state().requests.iter().skip(from).map(|(when, _)| *when).collect()
     }
 
     /// Does this once, at that moment of the `number`th request, the first being 1; everything else goes on.
@@ -189,7 +202,7 @@ struct State {
     listens: bool,
     ends: bool,
     links: Vec<Weak<Link>>,
-    requests: Vec<String>,
+    requests: Vec<(Instant, String)>,
     acts: Vec<(Moment, usize, Act)>,
     paths: Vec<(String, Trouble)>,
     from: Option<(Moment, usize, Trouble)>,
@@ -203,7 +216,7 @@ impl Shared {
     /// Takes a request into the record: its number.
     fn note(&self, request: String) -> usize {
         let mut state = self.state();
-        state.requests.push(request);
+        state.requests.push((Instant::now(), request));
         state.requests.len()
     }
 
@@ -230,6 +243,21 @@ impl Shared {
         let state = self.state();
         let ordered = state.paths.iter().find(|(prefix, _)| path.starts_with(prefix.as_str()));
         ordered.map(|(_, trouble)| trouble.clone())
+    }
+
+    /// Holds what was sent just now while the network is a black hole, and until TCP sends it again after that.
+    fn hold(&self) {
+        let sent = Instant::now();
+        let is_hole = |state: &mut State| state.trouble == Trouble::BlackHole && !state.ends;
+        while is_hole(&mut self.state()) {
+            drop(self.changed.wait_while(self.state(), is_hole).unwrap_or_else(PoisonError::into_inner));
+            let (mut due, mut after) = (sent + FIRST_AGAIN, FIRST_AGAIN);
+            while due < Instant::now() {
+                after *= 2;
+                due += after;
+            }
+            pause(due.saturating_duration_since(Instant::now()));
+        }
     }
 
     fn trouble(&self) -> Trouble {

@@ -33,6 +33,11 @@ impl Outages {
         self.list.iter().any(|outage| outage.what == what && outage.end.is_none())
     }
 
+    /// When this was last down, and is no more.
+    pub(super) fn last_end(&self, what: &str) -> Option<Instant> {
+        self.list.iter().filter(|outage| outage.what == what).filter_map(|outage| outage.end).max()
+    }
+
     /// For how long anything was down, of the outages that reach into the time since `begin`, from their own beginnings.
     pub(super) fn since(&self, begin: Instant) -> Duration {
         let now = Instant::now();
@@ -49,8 +54,8 @@ impl Outages {
             *longest = (*longest).max(outage.end.unwrap_or(now) - outage.begin);
         }
         let kind = |(what, (count, longest)): (&&str, &(usize, Duration))| {
-            format!("{what} down {count} times, {:.1} s at the longest", longest.as_secs_f64())
+            format!("{what}: {count} times, {:.1} s at the longest", longest.as_secs_f64())
         };
-        kinds.iter().map(kind).collect::<Vec<_>>().join("; ")
+        format!("down: {}", kinds.iter().map(kind).collect::<Vec<_>>().join("; "))
     }
 }

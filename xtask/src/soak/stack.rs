@@ -5,16 +5,20 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Api, Daemon, Programs, Vault, VaultOptions, run_within, wait_until};
 use serde_json::{Value, json};
 
+use super::agents::Agent;
 use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// What an outage of Vault is called, whatever kind of outage it is.
 pub(super) const VAULT: &str = "Vault";
+
+/// What an outage of the way between the agents and Vault is called.
+pub(super) const NETWORK: &str = "the agents' network";
 
 const SERVICES: usize = 16;
 
@@ -25,7 +29,7 @@ const LIVES: &str = "[defaults]\ntoken_ttl = \"15s\"\ntoken_max_ttl = \"60s\"\ns
 const OWN_LIFE: &str = "8m";
 
 /// How long anything may take to come about.
-const LIMIT: Duration = Duration::from_mins(1);
+pub(super) const LIMIT: Duration = Duration::from_mins(1);
 
 /// The servers and programs, and the directory that they meet in.
 pub(super) struct Stack {
@@ -33,10 +37,12 @@ pub(super) struct Stack {
     vault: Vault,
     root: String,
     services: Vec<String>,
-    agents: Vec<Daemon>,
+    agents: Vec<Agent>,
     bootstrap: Option<Daemon>,
     /// What those that have ended said.
     past_logs: String,
+    /// When it was well for the first time.
+    began: Instant,
     /// After those who write to it.
     dir: tempfile::TempDir,
 }
@@ -57,6 +63,7 @@ impl Stack {
             agents: Vec::new(),
             bootstrap: None,
             past_logs: String::new(),
+            began: Instant::now(),
             dir,
         };
         stack.lay_out()?;
@@ -64,12 +71,13 @@ impl Stack {
         stack.wait_for("bootstrap to be well", Self::bootstrap_is_well)?;
         stack.remove_root_token()?;
         for service in stack.services.clone() {
-            let agent = stack.agent(&service)?;
-            stack.agents.push(agent);
+            let vault = stack.vault.addresses()[0];
+            stack.agents.push(Agent::start(&stack.programs, vault, stack.dir.path(), &service)?);
         }
         stack.wait_for("every agent to be well", |stack| {
             stack.services.iter().all(|service| stack.agent_is_well(service))
         })?;
+        stack.began = Instant::now();
         Ok(stack)
     }
 
@@ -77,9 +85,8 @@ impl Stack {
     fn lay_out(&self) -> Result<()> {
         let mut env = String::new();
         for service in &self.services {
-            let prefix = service.to_uppercase().replace('-', "_");
             // Writing to a String cannot fail.
-            let _ = writeln!(env, "{prefix}_KEY=value-of-{service}");
+            let _ = writeln!(env, "{}={}", key(service), first_value(service));
             let policy = format!("path \"secret/data/{service}\" {{\n  capabilities = [\"read\"]\n}}\n");
             self.write(&format!("policies/{service}-policy.hcl"), &policy)?;
         }
@@ -103,6 +110,31 @@ impl Stack {
 
     pub(super) fn services(&self) -> &[String] {
         &self.services
+    }
+
+    pub(super) fn agents(&self) -> &[Agent] {
+        &self.agents
+    }
+
+    pub(super) const fn began(&self) -> Instant {
+        self.began
+    }
+
+    pub(super) fn env_file(&self, service: &str) -> PathBuf {
+        self.dir.path().join(format!("out/{service}.env"))
+    }
+
+    /// Gives a service another secret.
+    pub(super) fn write_secret(&self, service: &str, value: &str) -> Result<()> {
+        let body = json!({ "data": { key(service): value } });
+        self.vault.client().expect("POST", &format!("/v1/secret/data/{service}"), &self.root, &body)?;
+        Ok(())
+    }
+
+    /// Revokes the token of one agent.
+    pub(super) fn revoke_token(&mut self, number: usize) -> Result<()> {
+        let count = self.agents.len();
+        self.agents[number % count].revoke_token(self.vault.client(), &self.root)
     }
 
     /// Vault's API.
@@ -146,7 +178,7 @@ impl Stack {
     }
 
     /// Whether the service's agent holds a token that is good, and has rendered.
-    pub(super) fn agent_is_well(&self, service: &str) -> bool {
+    fn agent_is_well(&self, service: &str) -> bool {
         self.is_well(self.programs.approle_agent(), service)
     }
 
@@ -175,7 +207,8 @@ impl Stack {
         ]);
         command.args(["--approle-dir", "approle", "--state-dir", "state", "--own-secret-id-ttl", OWN_LIFE]);
         command.args(["--status-file", "run/bootstrap.json"]);
-        self.bootstrap = Some(self.spawn(command)?);
+        command.env("VAULT_ADDR", self.vault.addr()).current_dir(self.dir.path());
+        self.bootstrap = Some(Daemon::spawn(&mut command)?);
         Ok(())
     }
 
@@ -193,19 +226,6 @@ impl Stack {
             bootstrap.kill();
         }
         Ok(())
-    }
-
-    fn agent(&self, service: &str) -> Result<Daemon> {
-        let mut command = self.programs.approle_agent();
-        command.args(["run", "--secret", service, "--env-file", &format!("out/{service}.env")]);
-        command.args(["--credentials-dir", &format!("approle/{service}")]);
-        command.args(["--status-file", &format!("run/{service}.json")]);
-        self.spawn(command)
-    }
-
-    fn spawn(&self, mut command: Command) -> Result<Daemon> {
-        command.env("VAULT_ADDR", self.vault.addr()).current_dir(self.dir.path());
-        Ok(Daemon::spawn(&mut command)?)
     }
 
     pub(super) fn stop_vault(&mut self) {
@@ -234,9 +254,10 @@ impl Stack {
             stack.bootstrap_is_well() && stack.services.iter().all(served)
         };
         let healed = self.wait_for("everybody to be well in the end", is_well);
-        let ended = self.agents.iter_mut().zip(&self.services).filter_map(|(agent, service)| {
-            (!agent.is_running()).then(|| format!("{service}: its agent ended"))
-        });
+        let ended = self
+            .agents
+            .iter_mut()
+            .filter_map(|agent| (!agent.is_running()).then(|| format!("{}: its agent ended", agent.service)));
         ended.chain(healed.err().map(|error| error.to_string())).collect()
     }
 
@@ -266,7 +287,7 @@ impl Stack {
 
     /// The ends of the logs.
     pub(super) fn logs(&self) -> String {
-        let agents = self.agents.iter().map(Daemon::log);
+        let agents = self.agents.iter().map(Agent::log);
         let logs: Vec<String> = [self.bootstrap_log()].into_iter().chain(agents).collect();
         let end = |log: &String| {
             log.lines().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -277,4 +298,14 @@ impl Stack {
     fn bootstrap_log(&self) -> String {
         self.past_logs.clone() + &self.bootstrap.as_ref().map(Daemon::log).unwrap_or_default()
     }
+}
+
+/// The one key of a service's secret.
+pub(super) fn key(service: &str) -> String {
+    format!("{}_KEY", service.to_uppercase().replace('-', "_"))
+}
+
+/// The value that it has at first.
+pub(super) fn first_value(service: &str) -> String {
+    format!("value-of-{service}")
 }

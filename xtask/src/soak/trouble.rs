@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::outages::Outages;
-use super::stack::{Stack, VAULT};
+use super::stack::{NETWORK, Stack, VAULT};
 use crate::error::Result;
 
 /// One kind of trouble, which comes and goes.
@@ -55,7 +55,7 @@ impl Trouble for VaultDown {
     }
 
     fn times(&self) -> (Range<u64>, Range<u64>) {
-        (20_000..60_000, 0..20_000)
+        (20_000..60_000, 0..12_000)
     }
 
     fn begin(&mut self, stack: &mut Stack) -> Result<()> {
@@ -77,7 +77,7 @@ impl Trouble for VaultSealed {
     }
 
     fn times(&self) -> (Range<u64>, Range<u64>) {
-        (20_000..60_000, 0..40_000)
+        (20_000..60_000, 0..20_000)
     }
 
     fn begin(&mut self, stack: &mut Stack) -> Result<()> {
@@ -86,6 +86,70 @@ impl Trouble for VaultSealed {
 
     fn end(&mut self, stack: &mut Stack) -> Result<()> {
         stack.unseal()
+    }
+}
+
+/// Between the agents and Vault the network refuses connections, resets them, or is a black hole.
+#[derive(Default)]
+pub(super) struct NetworkCut {
+    times: usize,
+}
+
+impl Trouble for NetworkCut {
+    fn what(&self) -> &'static str {
+        NETWORK
+    }
+
+    fn times(&self) -> (Range<u64>, Range<u64>) {
+        // Up to more than a token's life, and than a request's time-out.
+        (6_000..25_000, 0..20_000)
+    }
+
+    fn begin(&mut self, stack: &mut Stack) -> Result<()> {
+        self.times += 1;
+        for agent in stack.agents() {
+            let network = agent.network();
+            match self.times % 3 {
+                0 => network.set(harness::Trouble::Refuse),
+                1 => network.set(harness::Trouble::BlackHole),
+                _ => network.set(harness::Trouble::Reset(20)),
+            }
+            // A black hole ends no connection.
+            if self.times % 3 != 1 {
+                network.cut();
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, stack: &mut Stack) -> Result<()> {
+        stack.agents().iter().for_each(|agent| agent.network().set(harness::Trouble::None));
+        Ok(())
+    }
+}
+
+/// Somebody revokes the token of one agent after the other.
+#[derive(Default)]
+pub(super) struct TokenRevoked {
+    times: usize,
+}
+
+impl Trouble for TokenRevoked {
+    fn what(&self) -> &'static str {
+        "an agent's token"
+    }
+
+    fn times(&self) -> (Range<u64>, Range<u64>) {
+        (1_000..8_000, 0..1)
+    }
+
+    fn begin(&mut self, stack: &mut Stack) -> Result<()> {
+        self.times += 1;
+        stack.revoke_token(self.times)
+    }
+
+    fn end(&mut self, _: &mut Stack) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -155,13 +219,21 @@ impl Chance {
     }
 
     /// A time in this range of milliseconds.
-    fn within(&mut self, range: Range<u64>) -> Duration {
+    pub(super) fn within(&mut self, range: Range<u64>) -> Duration {
+        Duration::from_millis(range.start + self.draw() % (range.end - range.start).max(1))
+    }
+
+    /// One of so many, counted from 0.
+    pub(super) fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.draw() % count.max(1) as u64).unwrap_or_default()
+    }
+
+    fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut drawn = self.state;
         drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        drawn ^= drawn >> 31;
-        Duration::from_millis(range.start + drawn % (range.end - range.start).max(1))
+        drawn ^ (drawn >> 31)
     }
 }
 

@@ -74,6 +74,22 @@ fn logs_in_with_what_it_finds_and_renews_at_three_fifths() {
 }
 
 #[test]
+fn what_was_lost_on_its_way_is_asked_again_soon_though_much_has_failed() {
+    let away = Event::Unavailable { retry_after: None };
+    let (mut story, _) = Story::logged_in().until_due(FIRST);
+    for _ in 0..5 {
+        story = story.expect(Action::Renew, away);
+        assert!(story.session.is_held_back(story.now));
+        (story, _) = story.until_due(FIRST);
+    }
+    let now = story.now;
+    assert!(!story.session.is_held_back(now));
+    let (lost, due) = story.expect(Action::Renew, Event::Unanswered).until_due(FIRST);
+    assert_eq!(due, Step::Do(Action::Renew));
+    assert!(lost.now.saturating_since(now) <= Duration::from_millis(500));
+}
+
+#[test]
 fn jitter_renews_at_two_thirds_at_the_latest() {
     let mut story = Story::begin(None).expect(Action::ReadCredentials, Event::Credentials(FIRST));
     story.session.handle(story.now, GRANTED, Jitter::fixed(1.0));
@@ -284,6 +300,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Denied),
         Just(Event::Lapsed),
         Just(Event::NotRenewed),
+        Just(Event::Unanswered),
         proptest::option::of(0_u64..120)
             .prop_map(|seconds| Event::Unavailable { retry_after: seconds.map(Duration::from_secs) }),
         Just(Event::Revoked),
@@ -293,6 +310,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 /// The events that can follow an action.
 fn answers(action: Action, event: Event) -> bool {
     match action {
+        Action::Login | Action::Resume | Action::Renew | Action::Revoke if event == Event::Unanswered => true,
         Action::ReadCredentials => matches!(event, Event::Credentials(_) | Event::NoCredentials),
         Action::Login => {
             matches!(event, Event::Opened(_) | Event::Refused | Event::Denied | Event::Unavailable { .. })

@@ -92,7 +92,7 @@ fn is_there(image: &str) -> bool {
 }
 
 /// Debian as an image: here, pulled, or made from its packages.
-fn base() -> String {
+pub(crate) fn base() -> String {
     if is_there(DEBIAN) || run(&mut docker(["pull", "--quiet", DEBIAN])).code() == 0 {
         return DEBIAN.to_owned();
     }

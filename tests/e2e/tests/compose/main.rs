@@ -12,6 +12,7 @@ mod stack;
 mod adopt;
 mod config;
 mod faults;
+mod first_process;
 mod life;
 mod long;
 mod monitoring;

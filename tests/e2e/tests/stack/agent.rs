@@ -1,5 +1,6 @@
 //! approle-agent above a command: what a container's entrypoint has to be.
 
+mod away;
 mod change;
 mod command;
 mod outputs;
@@ -70,4 +71,12 @@ fn tokens(crew: &Crew) -> usize {
 fn change_key(crew: &Crew, value: &str) {
     let body = serde_json::json!({ "data": { "CHAT_KEY": value } });
     assert_eq!(crew.vault.api("POST", "/v1/secret/data/chat", &crew.root_token(), &body).0, 200);
+}
+
+/// The status file of the chat service's agent; `null` while there is none.
+fn status(crew: &Crew) -> Value {
+    fs::read_to_string(crew.path("run/chat.json"))
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
 }

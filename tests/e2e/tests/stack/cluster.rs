@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use harness::{Api, Daemon, Storage, Vault, VaultOptions, free_address, run, wait_until};
+use harness::{Api, Daemon, Signal, Storage, Vault, VaultOptions, free_address, run, wait_until};
 use serde_json::{Value, json};
 
 use crate::crew::{Crew, spawn};
@@ -196,6 +196,32 @@ fn each_node_restarts_in_turn_under_load() {
     // The one that nobody waited for any more may have been written too.
     assert!(found == last || found == last + 1, "{found} is there, and {last} was confirmed");
     assert_eq!(unsealer.terminate().code(), 0);
+}
+
+#[test]
+fn an_agent_goes_on_by_the_next_leader_where_the_last_one_hangs() {
+    let (mut crew, others, addresses, _unsealer) = cluster("");
+    let mut apply = crew.bootstrap("apply");
+    run(apply.env("VAULT_ADDR", &addresses)).success();
+    let mut command = crew.agent("run", "chat");
+    command.args(["--secret", "chat", "--env-file", "out/chat.env", "--refresh", "1s"]);
+    command.env("VAULT_ADDR", &addresses);
+    let mut agent = spawn(command);
+    agent.wait_for_log("rendered the secrets", ELECTION);
+    assert_eq!(crew.vault.health(), Some(200), "the first node is not the leader");
+
+    // It takes every connection, and answers none.
+    crew.vault.signal(Signal::SIGSTOP);
+    let active = || others.iter().find(|node| node.health() == Some(200));
+    assert!(wait_until(ELECTION, || active().is_some()));
+    let body = json!({ "data": { "CHAT_KEY": "canary-of-the-next" } });
+    let root = crew.root_token();
+    let is_written =
+        || active().is_some_and(|node| node.api("POST", "/v1/secret/data/chat", &root, &body).0 == 200);
+    assert!(wait_until(ELECTION, is_written));
+    let is_rendered = || crew.read("out/chat.env").contains("canary-of-the-next");
+    assert!(wait_until(ELECTION, is_rendered), "{}", agent.log());
+    agent.terminate().success();
 }
 
 #[test]

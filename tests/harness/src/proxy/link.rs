@@ -80,6 +80,7 @@ impl Link {
                 // Another protocol: whatever the client says is what the next bytes answer.
                 self.answered.store(0, Ordering::SeqCst);
             }
+            shared.hold();
             let passes = passes && shared.trouble() != Trouble::Hang;
             if passes && (&self.server).write_all(&buffer[..length]).is_err() {
                 break;
@@ -92,7 +93,7 @@ impl Link {
     /// Whether the server gets a request with this trouble; where not, all the answer there is was given.
     fn let_through(&self, trouble: &Trouble) -> bool {
         match trouble {
-            Trouble::None | Trouble::Refuse => return true,
+            Trouble::None | Trouble::Refuse | Trouble::BlackHole => return true,
             Trouble::Delay(time) => {
                 pause(*time);
                 return true;
@@ -112,6 +113,7 @@ impl Link {
         // What was ordered for one answer holds for all its pieces.
         let mut ordered = (0, Trouble::None);
         while let Ok(length @ 1..) = (&self.server).read(&mut buffer) {
+            shared.hold();
             let number = self.number.load(Ordering::SeqCst);
             if let Some(trouble) = shared.act(Moment::BeforeAnswer, number) {
                 ordered = (number, trouble);
@@ -132,7 +134,7 @@ impl Link {
     /// Gives the client a piece of an answer, or what comes in its place; `false` where that ends the connection.
     fn answer(&self, piece: &[u8], trouble: &Trouble) -> bool {
         match trouble {
-            Trouble::None | Trouble::Refuse => self.send(piece),
+            Trouble::None | Trouble::Refuse | Trouble::BlackHole => self.send(piece),
             Trouble::Delay(time) => {
                 pause(*time);
                 self.send(piece)

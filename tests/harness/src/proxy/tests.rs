@@ -54,6 +54,21 @@ const WAITED: Option<std::io::ErrorKind> = Some(std::io::ErrorKind::WouldBlock);
 const RESET: Option<std::io::ErrorKind> = Some(std::io::ErrorKind::ConnectionReset);
 
 #[test]
+fn what_goes_into_a_black_hole_comes_late() {
+    let (address, seen) = server();
+    let proxy = Proxy::start(address);
+    let mut client = through(&proxy);
+    proxy.set(Trouble::BlackHole);
+    assert_eq!(exchange(&mut client), (Vec::new(), WAITED));
+    assert!(seen.try_recv().is_err());
+    proxy.set(Trouble::None);
+    let mut answer = [0; ANSWER.len()];
+    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, ANSWER.as_bytes());
+}
+
+#[test]
 fn without_trouble_everything_passes_and_requests_are_counted_over_all_connections() {
     let (address, seen) = server();
     let proxy = Proxy::start(address);

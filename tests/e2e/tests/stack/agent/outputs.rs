@@ -23,10 +23,12 @@ fn a_template_is_filled_in_from_two_secrets() {
     // Whoever is not root can name itself alone.
     let owner =
         if is_root() { "daemon".to_owned() } else { fs::metadata("/proc/self").unwrap().uid().to_string() };
+    let group =
+        if is_root() { "daemon".to_owned() } else { fs::metadata("/proc/self").unwrap().gid().to_string() };
     let render = |template: &str| {
         let mut command = crew.agent("render", "user");
         command.args(["--secret", "user,user_db", "--template", &format!("{template}:out/app.conf")]);
-        run(command.args(["--file-mode", "0440", "--file-owner", &owner]))
+        run(command.args(["--file-mode", "0440", "--file-owner", &owner, "--file-group", &group]))
     };
     render("app.tmpl").success();
     let url = "canary%20pa%24w0rd%20%22x%22%20%231%3B%20%5Cn";
@@ -37,6 +39,7 @@ fn a_template_is_filled_in_from_two_secrets() {
     let written = fs::metadata(crew.path("out/app.conf")).unwrap();
     assert_eq!(written.mode() & 0o7777, 0o440);
     assert_eq!(written.uid(), owner.parse().unwrap_or(1));
+    assert_eq!(written.gid(), group.parse().unwrap_or(1));
 
     crew.write("bad.tmpl", "one\ntwo {{ secret('user_db').USER_DB_NAM }}\n");
     let bad = render("bad.tmpl").expect_code(78);
@@ -87,6 +90,7 @@ fn a_kill_at_any_point_of_rendering_leaves_the_old_or_the_new() {
         let mut command = crew.agent("render", "chat");
         command.args(["--secret", "chat", "--env-file", "out/set/chat.env", "--format", "json"]);
         command.args(["--files-dir", "out/set", "--template", "chat.tmpl:out/set/chat.conf"]);
+        command.args(["--template", "chat.tmpl:out/other.conf"]);
         command
     };
     let whole = |value: &str| {
@@ -99,6 +103,7 @@ fn a_kill_at_any_point_of_rendering_leaves_the_old_or_the_new() {
     let mut kills = 0;
     for nth in 1.. {
         let new = format!("canary-{nth}");
+        let other = crew.read("out/other.conf");
         change_key(&crew, &new);
         let mut traced = Command::new("strace");
         let calls = "renameat,renameat2,fsync,fchmod,mkdirat,symlinkat,unlinkat";
@@ -107,6 +112,12 @@ fn a_kill_at_any_point_of_rendering_leaves_the_old_or_the_new() {
         inside(&mut traced, &render());
         let code = run(&mut traced).code();
         assert!(whole(&old) || whole(&new), "killed at call {nth}: neither the old set nor the new");
+        // What lies elsewhere changes by itself, as a whole.
+        let other_now = crew.read("out/other.conf");
+        assert!(
+            other_now == other || other_now == format!("key: {new}\n"),
+            "killed at call {nth}: {other_now:?}"
+        );
         old = if whole(&new) { new } else { old };
         if code == 0 {
             break;

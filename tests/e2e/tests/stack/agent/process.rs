@@ -108,6 +108,14 @@ fn nothing_wakes_an_agent_that_has_nothing_to_do() {
         !wait_until(Duration::from_secs(1), || runs() != before)
     };
     assert!(wait_until(SOON, rests), "{}", agent.log());
+    let resident = status()
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok());
+    let resident: u64 = resident.unwrap();
+    println!("{resident} kB resident");
+    let is_shipped =
+        crew.programs.path("approle-agent").components().any(|part| part.as_os_str() == "release");
+    assert!(!is_shipped || resident <= 8_000, "{resident} kB resident");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o"]).arg(crew.path("trace")).args(["-p", &agent.pid().to_string()]);
     let strace = spawn(&mut strace);

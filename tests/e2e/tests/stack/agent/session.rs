@@ -1,8 +1,8 @@
 //! Tokens: kept, taken up again, and lost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use harness::{Proxy, Trouble, run, wait_until};
+use harness::{run, wait_until};
 use serde_json::{Value, json};
 
 use super::{change_key, tokens};
@@ -100,66 +100,6 @@ fn batch_tokens_and_those_that_are_not_renewed_are_replaced_by_logins() {
     assert!(wait_until(SOON, || agent.log().matches("logged in by AppRole").count() >= 3), "{}", agent.log());
     let log = agent.terminate().success().stderr;
     assert!(!log.contains(" WARN "), "{log}");
-}
-
-#[test]
-fn another_address_takes_over() {
-    let mut crew = Crew::applied();
-    let mut command = crew.agent("run", "chat");
-    command.args(["--secret", "chat", "--env-file", "out/chat.env", "--refresh", "1s"]);
-    command.env("VAULT_ADDR", format!("http://127.0.0.1:9,{}", crew.vault.addr()));
-    let mut agent = spawn(command);
-    agent.wait_for_log("rendered the secrets", SOON);
-    crew.vault.restart();
-    agent.wait_for_log("the secrets stay as they are", SOON);
-    run(&mut crew.unsealer("unseal")).success();
-    agent.wait_for_log("the secrets can be read again", SOON);
-    agent.terminate().success();
-}
-
-#[test]
-fn a_network_that_fails_leaves_the_last_files_and_is_not_flooded() {
-    let crew = Crew::new();
-    crew.write("vaultcrew.toml", "[defaults]\ntoken_ttl = \"9s\"\ntoken_max_ttl = \"1h\"\n");
-    crew.initialise();
-    crew.apply().success();
-    let proxy = Proxy::start(crew.vault.addresses()[0]);
-    let mut command = crew.agent("run", "chat");
-    command.args(["--secret", "chat", "--env-file", "out/chat.env", "--refresh", "1s"]);
-    let mut agent = spawn(command_at(command, &proxy.addr()));
-    agent.wait_for_log("rendered the secrets", SOON);
-    let mut last = CHAT_KEY.to_owned();
-    let troubles =
-        [Trouble::Refuse, Trouble::Hang, Trouble::Reset(20), Trouble::Truncate(40), Trouble::Refuse];
-    for (number, trouble) in troubles.into_iter().enumerate() {
-        let warned = || agent.log().matches("the secrets stay as they are").count();
-        let before = warned();
-        let (since, seen) = (Instant::now(), proxy.requests().len());
-        proxy.set(trouble.clone());
-        proxy.cut();
-        assert!(wait_until(SOON, || warned() > before), "{trouble:?}\n{}", agent.log());
-        let next = format!("canary-{number}");
-        change_key(&crew, &next);
-        // Longer than a token's life.
-        let is_whole = |value: &str| crew.read("out/chat.env").contains(&format!("CHAT_KEY='{value}'\n"));
-        assert!(!wait_until(Duration::from_secs(10), || !is_whole(&last)), "{trouble:?}");
-        let most = usize::try_from(since.elapsed().as_secs()).unwrap() * 2;
-        let requests = proxy.requests().len() - seen;
-        assert!(requests <= most, "{trouble:?}: {requests} requests in {:?}", since.elapsed());
-        let back = Instant::now();
-        proxy.set(Trouble::None);
-        proxy.cut();
-        assert!(wait_until(SOON, || is_whole(&next)), "{trouble:?}\n{}", agent.log());
-        eprintln!("{trouble:?}: {requests} requests, recovered in {:?}", back.elapsed());
-        last = next;
-    }
-    assert!(agent.is_running());
-    agent.terminate().success();
-}
-
-fn command_at(mut command: std::process::Command, address: &str) -> std::process::Command {
-    command.env("VAULT_ADDR", address);
-    command
 }
 
 #[test]

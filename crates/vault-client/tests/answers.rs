@@ -169,7 +169,7 @@ async fn a_redirect_is_not_followed() {
     let elsewhere = MockServer::start().await;
     let to = format!("{}/v1/secret/data/user", elsewhere.uri());
     let redirect = ResponseTemplate::new(307).insert_header("location", to.as_str());
-    let error = error_within(Duration::from_secs(1), redirect).await;
+    let error = error_within(Duration::from_secs(3), redirect).await;
     assert!(matches!(error, VaultError::Unexpected { status: 307, .. }), "{error}");
     assert!(elsewhere.received_requests().await.unwrap().is_empty(), "the token went to another host");
 }

@@ -165,8 +165,10 @@ fn a_service_that_cannot_be_served_does_not_hold_up_the_others() {
     let mut bootstrap = spawn(crew.bootstrap("run"));
     bootstrap.wait_for_log("reading the role_id of user", SOON);
     assert!(wait_until(SOON, || crew.path("approle/chat/secret_id").exists()), "{}", bootstrap.log());
-    let sick = crew.health().expect_code(1);
-    assert!(sick.stderr.contains("the credentials of user could not be looked after"), "{}", sick.stderr);
+    // The look is told in the log as it ends, and in the status file after that.
+    let told = "the credentials of user could not be looked after";
+    assert!(wait_until(SOON, || crew.health().stderr.contains(told)), "{}", crew.health().stderr);
+    crew.health().expect_code(1);
     assert!(!wait_until(Duration::from_secs(3), || false));
     assert_eq!(bootstrap.log().matches("logged in by AppRole").count(), 1, "{}", bootstrap.log());
     assert_eq!(bootstrap.terminate().code(), 0);
